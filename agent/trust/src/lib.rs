@@ -1,0 +1,1 @@
+//! TUF verification over bytes that it is given.

@@ -1,0 +1,1 @@
+//! The life of one plugin on one host, as a pure state machine.

@@ -1,0 +1,1 @@
+//! The rollout planner: pure, told the time, always says why it waits.

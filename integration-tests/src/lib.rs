@@ -1,0 +1,1 @@
+//! Real processes: harness, demo, ci and the tests that keep the promises.

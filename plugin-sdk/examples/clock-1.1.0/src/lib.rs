@@ -1,0 +1,1 @@
+//! Example plugin: clock 1.1.0.

@@ -1,0 +1,1 @@
+//! Example plugin: counter 1.0.0.

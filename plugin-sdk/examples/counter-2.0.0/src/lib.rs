@@ -1,0 +1,1 @@
+//! Example plugin: counter 2.0.0.

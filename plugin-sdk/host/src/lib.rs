@@ -1,0 +1,1 @@
+//! Runs a plugin in a sandboxed worker process.

@@ -1,0 +1,1 @@
+//! Reads plugin artifacts without running them.
