@@ -1,0 +1,94 @@
+//! What a host may install: the releases that the accepted targets list.
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+use tough::schema::{self, Targets};
+
+use crate::{
+    Digest, TrustError, TrustedStore, manifest::is_target_name, root, state::State, stored::Versions,
+};
+
+/// The field of a target that takes a release back.
+const WITHDRAWN: &str = "withdrawn";
+
+/// What was accepted: versions, and the manifests that may be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trusted {
+    versions: Versions,
+    dev: bool,
+    targets: BTreeMap<String, Target>,
+}
+
+/// A listed manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// SHA-256 of the manifest: the release id.
+    pub sha256: Digest,
+    /// Length of the manifest, in bytes.
+    pub length: u64,
+    /// The publisher took it back: it isn't installed any more.
+    pub withdrawn: bool,
+}
+
+/// What was accepted before, without asking whether it is still fresh. It may name what is not to be installed any
+/// more, so use it only for what runs already and for the way back.
+pub fn trusted(store: &dyn TrustedStore) -> Result<Trusted, TrustError> {
+    Ok(Trusted::of(&State::read(store.load()?)?))
+}
+
+impl Trusted {
+    pub(crate) fn of(state: &State) -> Self {
+        let targets = state.targets.iter().flat_map(|targets| listed(&targets.signed)).collect();
+        Self { versions: state.versions, dev: root::is_dev(&state.root.signed), targets }
+    }
+
+    /// Versions of the four roles.
+    #[must_use]
+    pub const fn versions(&self) -> Versions {
+        self.versions
+    }
+
+    /// Whether the root is one for development, made by `controller init --dev`.
+    #[must_use]
+    pub const fn is_dev(&self) -> bool {
+        self.dev
+    }
+
+    /// The manifest that is listed under this exact name.
+    #[must_use]
+    pub fn release(&self, target_name: &str) -> Option<Target> {
+        self.targets.get(target_name).copied()
+    }
+
+    /// The highest revision of a version that is listed, and its manifest.
+    #[must_use]
+    pub fn latest_revision(&self, plugin: &str, version: &Version) -> Option<(u64, Target)> {
+        let prefix = format!("{plugin}-{version}-r");
+        let revision = |name: &str| name.strip_prefix(&prefix)?.strip_suffix(".json")?.parse::<u64>().ok();
+        self.targets()
+            .filter_map(|(name, target)| Some((revision(name)?, target)))
+            .max_by_key(|(revision, _)| *revision)
+    }
+
+    /// All manifests by name, in order.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, Target)> {
+        self.targets.iter().map(|(name, target)| (name.as_str(), *target))
+    }
+}
+
+/// Manifests that the targets role itself lists; what it delegates, and names that no release has, count for nothing.
+fn listed(targets: &Targets) -> impl Iterator<Item = (String, Target)> {
+    targets
+        .targets
+        .iter()
+        .filter(|(name, _)| is_target_name(name.raw()))
+        .filter_map(|(name, target)| Some((name.raw().to_owned(), read(target)?)))
+}
+
+/// A target whose hash is no SHA-256 isn't listed. Any value of `withdrawn` but `false` withdraws.
+fn read(target: &schema::Target) -> Option<Target> {
+    let withdrawn = target.custom.get(WITHDRAWN).is_some_and(|value| value != false);
+    let sha256 = Digest::try_from(&target.hashes.sha256[..]).ok()?;
+    Some(Target { sha256, length: target.length, withdrawn })
+}
