@@ -1,1 +1,61 @@
-//! Example plugin: clock 1.1.0.
+//! Example plugin: clock 1.1.0, which loads, is healthy, and is wrong.
+
+use jiff::Timestamp;
+use plugin_sdk::{PluginError, plugin};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+// The mistake: month and day have changed places. Only a probe that reads the answer can see it.
+const FORMAT: &str = "%Y-%d-%m %H:%M:%S";
+
+/// The time service of the original idea.
+#[derive(Default)]
+pub struct Clock;
+
+/// Which time to tell.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TimeRequest {
+    /// Seconds since 1970; now, if left out.
+    unix_seconds: Option<i64>,
+}
+
+/// The time, in UTC.
+#[derive(Serialize, JsonSchema)]
+struct TimeReply {
+    text: String,
+    /// The second that the text is about.
+    unix_seconds: i64,
+}
+
+#[plugin(name = "clock", default)]
+impl Clock {
+    #[function(idempotent, probe_safe)]
+    fn time(&self, request: TimeRequest) -> Result<TimeReply, PluginError> {
+        let at = instant(&request)?;
+        Ok(TimeReply { text: at.strftime(FORMAT).to_string(), unix_seconds: at.as_second() })
+    }
+}
+
+fn instant(request: &TimeRequest) -> Result<Timestamp, PluginError> {
+    let Some(second) = request.unix_seconds else {
+        return Ok(Timestamp::now());
+    };
+    Timestamp::from_second(second)
+        .map_err(|_| PluginError::new("OUT_OF_RANGE", "the clock knows the years -9999 to 9999 only"))
+}
+
+#[cfg(test)]
+mod tests {
+    use plugin_sdk::testing::{Driver, json};
+
+    use super::Clock;
+
+    #[test]
+    fn is_healthy_and_wrong() {
+        let clock = Driver::new::<Clock>("").unwrap();
+        clock.health().unwrap();
+        let reply = clock.call("time", json!({"unix_seconds": 1_795_500_000})).unwrap();
+        assert_eq!(reply["text"], "2026-24-11 06:00:00");
+    }
+}
