@@ -1,0 +1,145 @@
+//! Death: how a worker ended, and what it was doing then.
+use std::fmt;
+
+/// Functions that a report names at most; the rest are counted.
+const RUNNING_SHOWN_MAX: usize = 8;
+
+/// The report of a worker's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// Why it ended.
+    pub cause: Cause,
+    /// What it had been asked and had not answered, at most a few entries: `loading`, `create`, `call time`.
+    pub running: Vec<String>,
+    /// The last lines of its log, at most 64 KiB.
+    pub log_tail: String,
+}
+
+/// Why a worker ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It ended by itself with this exit code.
+    Exited(i32),
+    /// A signal that was not the host's ended it.
+    Signal(i32),
+    /// The watch ended it: resident memory above its limit, both in bytes.
+    Memory {
+        /// Bytes seen.
+        seen: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The watch ended it: more threads than its limit.
+    Threads {
+        /// Threads seen, the host's own included.
+        seen: u32,
+        /// Threads allowed, the host's own included.
+        limit: u32,
+    },
+    /// It broke the protocol between worker and host, and was killed for it.
+    Protocol(String),
+    /// The host ended it: no further use, or a deadline that it missed.
+    Killed,
+    /// It ended in order, as the host had asked.
+    Closed,
+}
+
+impl Death {
+    /// Puts a report together; `running` is cut to a few entries.
+    pub(crate) fn new(cause: Cause, mut running: Vec<String>, log_tail: String) -> Self {
+        let more = running.len().saturating_sub(RUNNING_SHOWN_MAX);
+        running.truncate(RUNNING_SHOWN_MAX);
+        if more > 0 {
+            running.push(format!("{more} more"));
+        }
+        Self { cause, running, log_tail }
+    }
+
+    /// Stable code of the cause; each but `WORKER_CLOSED` has a page in `docs/errors/`.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self.cause {
+            Cause::Exited(_) | Cause::Signal(_) | Cause::Killed => "WORKER_DIED",
+            Cause::Memory { .. } => "WORKER_MEMORY",
+            Cause::Threads { .. } => "WORKER_THREADS",
+            Cause::Protocol(_) => "WORKER_PROTOCOL",
+            Cause::Closed => "WORKER_CLOSED",
+        }
+    }
+
+    /// Whether the host itself wanted this end.
+    #[must_use]
+    pub const fn was_wanted(&self) -> bool {
+        matches!(self.cause, Cause::Killed | Cause::Closed)
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the worker {}", self.cause)?;
+        if !self.running.is_empty() {
+            write!(f, " while it ran {}", self.running.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "ended by itself with exit code {code}"),
+            Self::Signal(number) => write!(f, "ended by {}", signal_name(*number)),
+            Self::Memory { seen, limit } => {
+                write!(f, "was ended: {} MiB of memory, {} MiB allowed", seen >> 20, limit >> 20)
+            }
+            Self::Threads { seen, limit } => write!(f, "was ended: {seen} threads, {limit} allowed"),
+            Self::Protocol(what) => write!(f, "was ended: it broke the protocol ({what})"),
+            Self::Killed => write!(f, "was ended by the host"),
+            Self::Closed => write!(f, "ended as asked"),
+        }
+    }
+}
+
+/// `signal 11 (SIGSEGV)`; the name where it is one that a broken program gets.
+fn signal_name(number: i32) -> String {
+    let name = match number {
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGILL => "SIGILL",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGSYS => "SIGSYS",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGTRAP => "SIGTRAP",
+        _ => return format!("signal {number}"),
+    };
+    format!("signal {number} ({name})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_says_how_and_during_what() {
+        let death = Death::new(Cause::Signal(11), vec!["call time".into()], String::new());
+        assert_eq!(death.to_string(), "the worker ended by signal 11 (SIGSEGV) while it ran call time");
+        assert_eq!(death.code(), "WORKER_DIED");
+    }
+
+    #[test]
+    fn a_death_in_many_calls_names_a_few_and_counts_the_rest() {
+        let running = (0..20).map(|n| format!("call {n}")).collect();
+        let death = Death::new(Cause::Exited(0), running, String::new());
+        assert_eq!(death.running.len(), RUNNING_SHOWN_MAX + 1);
+        assert_eq!(death.running.last().map(String::as_str), Some("12 more"));
+    }
+
+    #[test]
+    fn only_what_the_host_did_itself_was_wanted() {
+        let wanted = |cause| Death::new(cause, Vec::new(), String::new()).was_wanted();
+        assert!(wanted(Cause::Closed) && wanted(Cause::Killed));
+        assert!(!wanted(Cause::Exited(0)) && !wanted(Cause::Memory { seen: 2, limit: 1 }));
+    }
+}

@@ -1,0 +1,267 @@
+//! Launcher: the one thread that starts workers, and the first exchange with each of them.
+use crate::{
+    Cause, Death, Image, LoadError, SandboxError, Worker, WorkerSpec, error,
+    frames::{self, Loading, Refusal, Refused, Start, Step},
+    inside,
+    log::{self, Tail},
+    process::{Child, Process},
+    worker::Loaded,
+};
+use bytes::{Bytes, BytesMut};
+use fleetswap_inspect::Descriptor;
+use futures_util::StreamExt;
+use prost::Message;
+use rustix::pipe::PipeFlags;
+use std::{
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream as StdStream, process::CommandExt},
+    },
+    process::{Command, Stdio},
+    sync::{Arc, mpsc},
+    thread,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, pipe},
+    },
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+
+/// The host's side of the socket, cut into frames.
+pub(crate) type Frames = FramedRead<OwnedReadHalf, LengthDelimitedCodec>;
+
+/// Starts workers. Cheap to clone. Workers die with the thread behind it, which lives as long as any clone of
+/// the launcher or any [`Worker`].
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    jobs: mpsc::Sender<Job>,
+    build: Arc<str>,
+}
+
+/// A worker to start, and where to tell.
+struct Job {
+    socket: OwnedFd,
+    image: OwnedFd,
+    log: OwnedFd,
+    plugin: String,
+    version: String,
+    started: oneshot::Sender<io::Result<Child>>,
+}
+
+impl Launcher {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread to be had, or this program's own file can't be examined.
+    pub fn start() -> io::Result<Self> {
+        let build = inside::build_id()?.into();
+        let (jobs, queue) = mpsc::channel::<Job>();
+        // The kernel ends the workers when the *thread* that started them ends, so it is one of our own, and no
+        // thread of a runtime that comes and goes.
+        thread::Builder::new().name("launcher".into()).spawn(move || {
+            for job in queue {
+                let (command, started) = job.into_command();
+                // A caller that has gone away drops the child, which ends it.
+                let _ = started.send(spawn(command));
+            }
+        })?;
+        Ok(Self { jobs, build })
+    }
+
+    /// Starts a worker, has it load the image, and compares what it says of itself with `spec.descriptor`.
+    /// Dropping the future ends the worker. Needs a runtime with I/O and time.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; the worker is gone then, and reaped.
+    pub async fn launch(&self, image: &Image, spec: WorkerSpec) -> Result<Worker, LoadError> {
+        let mut newborn = self.spawn(image, &spec).await?;
+        let loaded = match timeout(spec.limits.load_timeout, newborn.load(&self.build, &spec)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Timeout),
+        };
+        match loaded {
+            Ok((descriptor, parsed)) => Ok(newborn.into_worker(self.clone(), descriptor, &parsed, spec)),
+            Err(failure) => Err(newborn.bury(failure, &spec).await),
+        }
+    }
+
+    async fn spawn(&self, image: &Image, spec: &WorkerSpec) -> Result<Newborn, LoadError> {
+        let (ours, socket) = StdStream::pair().map_err(LoadError::host("making a socket pair"))?;
+        let (log, log_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+            .map_err(|error| LoadError::host("making a log pipe")(error.into()))?;
+        let image = image.reopen().map_err(LoadError::host("opening the image again"))?;
+        let (plugin, version) = (spec.plugin.clone(), spec.version.clone());
+        let (started, child) = oneshot::channel();
+        let gone = || LoadError::host("reaching the launcher")(io::ErrorKind::BrokenPipe.into());
+        let job = Job { socket: socket.into(), image, log: log_end, plugin, version, started };
+        self.jobs.send(job).map_err(|_| gone())?;
+        let child = child.await.map_err(|_| gone())?.map_err(LoadError::host("starting a process"))?;
+        Newborn::new(child, ours, log, spec).map_err(LoadError::host("watching a process"))
+    }
+}
+
+impl Job {
+    fn into_command(self) -> (Command, oneshot::Sender<io::Result<Child>>) {
+        // Never a path: what runs is this very program, whatever lies at its path by now.
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0(inside::NAME)
+            .args([inside::MARK, &std::process::id().to_string(), &self.plugin, &self.version])
+            .env_clear()
+            .stdin(Stdio::from(self.socket))
+            .stdout(Stdio::from(self.image))
+            .stderr(Stdio::from(self.log))
+            // A Ctrl-C at the host's terminal is the host's to handle.
+            .process_group(0);
+        (command, self.started)
+    }
+}
+
+fn spawn(mut command: Command) -> io::Result<Child> {
+    Child::adopt(command.spawn()?.id())
+}
+
+/// Why loading stopped.
+enum Failure {
+    /// Known already.
+    Known(LoadError),
+    /// The socket ended or carried nonsense; how the process ended says more.
+    Ended {
+        sandboxed: bool,
+    },
+    Timeout,
+}
+
+/// A worker that has not loaded yet.
+struct Newborn {
+    process: Process,
+    frames: Frames,
+    writer: tokio::net::unix::OwnedWriteHalf,
+    tail: Arc<Tail>,
+    drained: JoinHandle<()>,
+}
+
+impl Newborn {
+    fn new(child: Child, socket: StdStream, log: OwnedFd, spec: &WorkerSpec) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let (reader, writer) = UnixStream::from_std(socket)?.into_split();
+        let log = pipe::Receiver::from_owned_fd(log)?;
+        let process = Process::watch(child, &spec.limits)?;
+        let tail = Arc::new(Tail::default());
+        let drained = tokio::spawn(log::drain(log, Arc::clone(&tail), spec.log.clone()));
+        Ok(Self { process, frames: FramedRead::new(reader, frames::codec()), writer, tail, drained })
+    }
+
+    /// The exchange up to the descriptor.
+    async fn load(&mut self, build: &str, spec: &WorkerSpec) -> Result<(Bytes, Descriptor), Failure> {
+        let start = Start {
+            build: build.into(),
+            plugin: spec.plugin.clone(),
+            memory_bytes: spec.limits.memory_bytes,
+            open_files: spec.limits.open_files,
+        };
+        let mut frame = BytesMut::new();
+        frames::encode(&start, &mut frame);
+        let ended = |sandboxed| move |_| Failure::Ended { sandboxed };
+        self.writer.write_all(&frame).await.map_err(|_| Failure::Ended { sandboxed: false })?;
+        match self.step().await.map_err(ended(false))? {
+            Step::Sandboxed(_) => {}
+            Step::OtherBuild(worker) => {
+                return Err(Failure::Known(LoadError::BuildMismatch { worker, host: build.into() }));
+            }
+            Step::NoSandbox(no) => {
+                let error = SandboxError { level: spec.level, piece: no.piece, words: no.words };
+                return Err(Failure::Known(error.into()));
+            }
+            Step::Refused(_) | Step::Loaded(_) => return Err(Failure::Ended { sandboxed: false }),
+        }
+        match self.step().await.map_err(ended(true))? {
+            Step::Loaded(descriptor) => accept(descriptor, spec).map_err(Failure::Known),
+            Step::Refused(refused) => Err(Failure::Known(refusal(refused))),
+            Step::OtherBuild(_) | Step::NoSandbox(_) | Step::Sandboxed(_) => {
+                Err(Failure::Ended { sandboxed: true })
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Step, ()> {
+        let frame = self.frames.next().await.and_then(Result::ok).ok_or(())?;
+        Loading::decode(frame).ok().and_then(|loading| loading.step).ok_or(())
+    }
+
+    fn into_worker(
+        self,
+        launcher: Launcher,
+        descriptor: Bytes,
+        parsed: &Descriptor,
+        spec: WorkerSpec,
+    ) -> Worker {
+        Worker::new(Loaded {
+            launcher,
+            process: self.process,
+            frames: self.frames,
+            writer: self.writer,
+            tail: self.tail,
+            drained: self.drained,
+            descriptor,
+            concurrency: parsed.concurrency,
+            limits: spec.limits,
+        })
+    }
+
+    /// Ends the process, waits until it is reaped, and says why there is no worker.
+    async fn bury(self, failure: Failure, spec: &WorkerSpec) -> LoadError {
+        if matches!(failure, Failure::Ended { .. }) {
+            // It is about to end by itself, and its own way is the better report.
+            let _ = timeout(spec.limits.close_timeout, self.process.exited()).await;
+        }
+        self.process.kill(Cause::Killed);
+        let cause = self.process.exited().await;
+        log::drained(self.drained).await;
+        let log_tail = self.tail.text();
+        match failure {
+            Failure::Known(error) => error,
+            // The watch may have ended it just before the time was over.
+            Failure::Timeout if cause == Cause::Killed => {
+                LoadError::Timeout { after: spec.limits.load_timeout, log_tail }
+            }
+            Failure::Timeout | Failure::Ended { sandboxed: true } => {
+                LoadError::Crashed(Arc::new(Death::new(cause, vec!["the loading".into()], log_tail)))
+            }
+            Failure::Ended { sandboxed: false } => {
+                let last = log_tail.lines().last().unwrap_or_default();
+                let error = io::Error::other(format!("the worker {cause}. {last}"));
+                LoadError::Host { what: "setting up a worker", error }
+            }
+        }
+    }
+}
+
+fn refusal(refused: Refused) -> LoadError {
+    let words = refused.words;
+    match Refusal::try_from(refused.kind) {
+        Ok(Refusal::CannotOpen) | Err(_) => LoadError::CannotOpen { words },
+        Ok(Refusal::SymbolMissing) => LoadError::SymbolMissing { words },
+        Ok(Refusal::AbiMismatch) => LoadError::AbiMismatch { words },
+        Ok(Refusal::DescriptorInvalid) => LoadError::DescriptorInvalid { words },
+    }
+}
+
+/// Demands the signed descriptor, where there is one, byte by byte.
+fn accept(got: Bytes, spec: &WorkerSpec) -> Result<(Bytes, Descriptor), LoadError> {
+    if let Some(wanted) = &spec.descriptor
+        && *wanted != got
+    {
+        return Err(LoadError::DescriptorDiffers { words: error::first_difference(wanted, &got) });
+    }
+    let parsed =
+        Descriptor::parse(&got).map_err(|error| LoadError::DescriptorInvalid { words: error.to_string() })?;
+    Ok((got, parsed))
+}

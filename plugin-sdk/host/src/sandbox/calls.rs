@@ -1,0 +1,159 @@
+//! System calls that a worker may make; every other one gets EPERM.
+use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+use std::collections::BTreeMap;
+
+/// Rules by number; an empty list allows the call with any arguments.
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Allowed with any arguments: they reach nothing outside of this process and its open descriptors.
+const FREE: &[i64] = &[
+    // memory
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    // threads and time
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_futex,
+    libc::SYS_getcpu,
+    libc::SYS_get_robust_list,
+    libc::SYS_gettid,
+    libc::SYS_gettimeofday,
+    libc::SYS_nanosleep,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address,
+    // signals to itself
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    // open descriptors
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_fstat,
+    libc::SYS_lseek,
+    libc::SYS_pipe2,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    // itself
+    libc::SYS_clone3, // the other filter answers ENOSYS, so that the C library falls back to clone
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_getuid,
+    libc::SYS_sysinfo,
+    libc::SYS_times,
+    libc::SYS_uname,
+];
+
+/// Older forms of the calls above, which newer machines don't have.
+#[cfg(target_arch = "x86_64")]
+const FREE_OLD: &[i64] = &[libc::SYS_dup2, libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_time];
+#[cfg(not(target_arch = "x86_64"))]
+const FREE_OLD: &[i64] = &[];
+
+/// Flags that a new thread may not have: each makes a namespace.
+const NAMESPACES: i32 = libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWUTS;
+
+/// Flags of `openat` that a worker does without: anything but plain reading. Which files it may read, Landlock
+/// says; but Landlock does not see `O_PATH`.
+const OPEN_REFUSED: i32 = libc::O_ACCMODE
+    | libc::O_CREAT
+    | libc::O_TRUNC
+    | libc::O_APPEND
+    | libc::O_PATH
+    | (libc::O_TMPFILE & !libc::O_DIRECTORY);
+
+/// The whole allowlist for the process `pid`.
+pub(super) fn allowed(pid: u32) -> Result<Rules, BackendError> {
+    let mut rules: Rules = FREE.iter().chain(FREE_OLD).map(|&call| (call, Vec::new())).collect();
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, not_writable_and_executable()?);
+    }
+    rules.insert(libc::SYS_clone, vec![only_threads()?]);
+    // abort() is a tgkill to the own thread, and must be seen as SIGABRT.
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![equal(0, u64::from(pid))?])?]);
+    rules.insert(libc::SYS_fcntl, one_of(1, &FCNTL)?);
+    rules.insert(libc::SYS_ioctl, one_of(1, &[libc::FIONBIO, libc::FIOCLEX])?);
+    rules.insert(libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME as u64, libc::PR_GET_NAME as u64])?);
+    // Reading the own limits, as pthread_getattr_np does; not setting them.
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![equal(0, 0)?, pointer_null(2)?])?]);
+    // The dynamic loader opens and examines the image.
+    rules.insert(libc::SYS_openat, vec![SeccompRule::new(vec![masked(2, OPEN_REFUSED, 0)?])?]);
+    let empty_path = masked(3, libc::AT_EMPTY_PATH, libc::AT_EMPTY_PATH)?;
+    rules.insert(libc::SYS_newfstatat, vec![SeccompRule::new(vec![empty_path])?]);
+    Ok(rules)
+}
+
+/// Commands of `fcntl`: without `F_SETOWN`, which has the kernel send signals to other processes.
+const FCNTL: [u64; 6] = [
+    libc::F_DUPFD as u64,
+    libc::F_DUPFD_CLOEXEC as u64,
+    libc::F_GETFD as u64,
+    libc::F_SETFD as u64,
+    libc::F_GETFL as u64,
+    libc::F_SETFL as u64,
+];
+
+/// Of write and execute at most one.
+fn not_writable_and_executable() -> Result<Vec<SeccompRule>, BackendError> {
+    let both = libc::PROT_WRITE | libc::PROT_EXEC;
+    [0, libc::PROT_WRITE, libc::PROT_EXEC]
+        .into_iter()
+        .map(|allowed| SeccompRule::new(vec![masked(2, both, allowed)?]))
+        .collect()
+}
+
+/// `clone` makes a thread of this process, in the namespaces of this process.
+fn only_threads() -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![masked(0, NAMESPACES | libc::CLONE_THREAD, libc::CLONE_THREAD)?])
+}
+
+/// One rule per value that the argument may have.
+fn one_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, BackendError> {
+    values.iter().map(|&value| SeccompRule::new(vec![equal(argument, value)?])).collect()
+}
+
+/// The argument's low 32 bits, all that the kernel looks at in an `int`, are this value.
+fn equal(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+}
+
+fn pointer_null(argument: u8) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)
+}
+
+/// Of the bits in `mask`, exactly those in `value` are set.
+fn masked(argument: u8, mask: i32, value: i32) -> Result<SeccompCondition, BackendError> {
+    let (mask, value) = (u64::from(mask.cast_unsigned()), u64::from(value.cast_unsigned()));
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value)
+}
