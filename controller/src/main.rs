@@ -1,2 +1,21 @@
-//! The controller.
-fn main() {}
+//! The controller: server, store, publisher and the operator's command line in one program.
+
+mod api;
+mod blobs;
+mod cli;
+mod convert;
+mod durable;
+mod explain;
+mod publish;
+mod published;
+mod reconcile;
+mod serve;
+mod store;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A worker process is this program again; it must get here before any thread or runtime does.
+    fleetswap_host::run_worker_if_asked();
+    cli::run()
+}

@@ -1,1 +1,7 @@
-//! Real processes: harness, demo, ci and the tests that keep the promises.
+//! Real processes: the harness, the load, the demo, `cargo ci` and the tests that keep the promises.
+//!
+//! Nothing here stands in for a part: a [`harness::Fleet`] is one controller and some agents as the operator
+//! runs them, with plugins as their authors build them.
+
+pub mod harness;
+pub mod load;

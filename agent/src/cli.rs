@@ -1,0 +1,171 @@
+//! The command line.
+
+mod ask;
+mod output;
+
+use std::{env, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fleetswap_proto::Explained;
+use tokio::runtime::Builder;
+
+use crate::{
+    config::{self, Config},
+    daemon,
+};
+
+/// Runs plugins on this host and swaps their releases without stopping the service.
+#[derive(Debug, Parser)]
+#[command(name = "agent", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon until SIGTERM or SIGINT.
+    Daemon(Common),
+    /// Shows how this host stands: its plugins, its controller.
+    Status(Common),
+    /// Calls a function of a plugin through the front.
+    Call(Call),
+    /// Shows the last log lines of a plugin.
+    Logs(LogsOf),
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// The agent's configuration.
+    #[arg(long, value_name = "FILE", env = "FLEETSWAP_AGENT_CONFIG", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(Args, Debug)]
+struct Call {
+    /// The plugin's name.
+    plugin: String,
+    /// The function's name.
+    function: String,
+    /// The function's input; JSON, unless the function takes raw bytes.
+    #[arg(default_value = "{}")]
+    input: String,
+    /// Time until the answer must be there, such as 2s or 500ms; at most 60s.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "5s")]
+    timeout: Duration,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+struct LogsOf {
+    /// The plugin's name.
+    plugin: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// How results and errors are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+impl Command {
+    fn common(&self) -> &Common {
+        match self {
+            Self::Daemon(common) | Self::Status(common) => common,
+            Self::Call(call) => &call.common,
+            Self::Logs(logs) => &logs.common,
+        }
+    }
+}
+
+/// Exit code for arguments that are wrong.
+const USAGE: u8 = 2;
+
+/// Does what the arguments say: 0 done, 1 failed, 2 the arguments are wrong.
+pub(crate) fn run() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) if error.use_stderr() && wants_json(env::args()) => {
+            output::error(Form::Json, &usage(&error));
+            return ExitCode::from(USAGE);
+        }
+        // Help, version, or clap's own words for people; this ends the process.
+        Err(error) => error.exit(),
+    };
+    let form = command.common().output;
+    match perform(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(form, &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether arguments that could not be parsed ask for JSON.
+fn wants_json(args: impl Iterator<Item = String>) -> bool {
+    let words: Vec<String> = args.collect();
+    let pair = |pair: &[String]| ["-o", "--output"].contains(&pair[0].as_str()) && pair[1] == "json";
+    words.windows(2).any(pair)
+        || words.iter().any(|word| ["-ojson", "--output=json"].contains(&word.as_str()))
+}
+
+fn usage(error: &clap::Error) -> Explained {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let hints: Vec<&str> = lines.collect();
+    Explained::new("USAGE", what, "the command line was not understood", hints.join("; "))
+}
+
+fn perform(command: Command) -> Result<(), Explained> {
+    let Common { config, output: form } = command.common();
+    let (config, form) = (Config::load(config)?, *form);
+    if matches!(command, Command::Daemon(_)) {
+        return daemon::run(config);
+    }
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+    let text = runtime.block_on(Box::pin(asked(command, &config, form)))?;
+    output::data(&text)
+}
+
+async fn asked(command: Command, config: &Config, form: Form) -> Result<String, Explained> {
+    match command {
+        Command::Daemon(_) | Command::Status(_) => {
+            let status = ask::status(&config.control_socket).await?;
+            Ok(if form == Form::Json { output::json(&status) } else { output::status(&status) })
+        }
+        Command::Logs(logs) => {
+            let reply = ask::logs(&config.control_socket, &logs.plugin).await?;
+            Ok(if form == Form::Json { output::json(&reply) } else { output::logs(&reply) })
+        }
+        Command::Call(call) => {
+            let path = [call.plugin.as_str(), call.function.as_str()];
+            let reply = ask::call(&config.front.socket, path, call.input, call.timeout).await?;
+            Ok(if form == Form::Json { output::json(&reply) } else { reply.text() })
+        }
+    }
+}
+
+/// The runtime could not be made.
+pub(crate) fn no_runtime(error: std::io::Error) -> Explained {
+    Explained::new(
+        "OUT_OF_RESOURCES",
+        "the program could not start its threads",
+        error.to_string(),
+        "see whether this machine has descriptors, threads and memory left",
+    )
+}
+
+#[cfg(test)]
+mod tests;

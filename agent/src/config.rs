@@ -1,0 +1,153 @@
+//! The agent's configuration: one TOML file, every value checked and bounded.
+
+mod checks;
+mod raw;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use fleetswap_host::Limits;
+use fleetswap_proto::Explained;
+use reqwest::Url;
+use toml::Spanned;
+
+use checks::{Fault, absolute, label, loopback, mirror, mode, name, range, socket};
+
+/// Where the configuration is unless `--config` or `FLEETSWAP_AGENT_CONFIG` says otherwise.
+pub(crate) const DEFAULT_PATH: &str = "/etc/fleetswap/agent.toml";
+
+/// Largest configuration file, in bytes.
+const FILE_MAX: u64 = 64 * 1024;
+/// Most mirrors.
+const MIRRORS_MAX: usize = 16;
+/// Most labels.
+const LABELS_MAX: usize = 64;
+
+/// What the file says, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    /// The host's name, as operators see it.
+    pub(crate) name: String,
+    /// Where records, blobs, metadata and saved states live.
+    pub(crate) state_dir: PathBuf,
+    /// The controller's address; a loopback address.
+    pub(crate) controller: SocketAddr,
+    /// The first TUF root, written by `controller init`.
+    pub(crate) trust_root: PathBuf,
+    /// Accept a root that is marked as made for development.
+    pub(crate) allow_dev_trust: bool,
+    /// Asked for blobs before the controller, in this order.
+    pub(crate) mirrors: Vec<Url>,
+    /// Told to the controller; host selectors match on them.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Where callers reach the plugins.
+    pub(crate) front: Front,
+    /// The socket of `agent status` and `agent logs`.
+    pub(crate) control_socket: PathBuf,
+    /// Limits of each worker.
+    pub(crate) limits: Limits,
+}
+
+/// The front's sockets.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Front {
+    /// Path of the unix socket.
+    pub(crate) socket: PathBuf,
+    /// Its permission bits, at most `0o777`.
+    pub(crate) mode: u32,
+    /// Its group; that of the agent's process if not given.
+    pub(crate) group: Option<String>,
+    /// A loopback TCP address beside the unix socket.
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// `CONFIG_UNREADABLE`, `CONFIG_INVALID` with line and column, or `ADDRESS_NOT_LOOPBACK`.
+    pub(crate) fn load(path: &Path) -> Result<Self, Explained> {
+        let text = read(path)?;
+        Self::parse(&text).map_err(|fault| fault.explain(path, &text))
+    }
+
+    /// Checks the text of a file.
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let raw: raw::File = toml::from_str(text).map_err(|error| Fault::toml(&error))?;
+        Ok(Self {
+            name: name(&raw.name)?,
+            state_dir: absolute("state_dir", &raw.state_dir)?,
+            controller: loopback("controller", &raw.controller)?,
+            trust_root: absolute("trust_root", &raw.trust_root)?,
+            allow_dev_trust: raw.allow_dev_trust,
+            mirrors: mirrors(&raw.mirrors)?,
+            labels: labels(&raw.labels)?,
+            front: front(&raw.front)?,
+            control_socket: socket("control.socket", &raw.control.socket)?,
+            limits: limits(&raw.limits, &raw.sandbox)?,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String, Explained> {
+    let unreadable = |why: String| {
+        Explained::new(
+            "CONFIG_UNREADABLE",
+            format!("the configuration {} can't be read", path.display()),
+            why,
+            "name the file with --config or FLEETSWAP_AGENT_CONFIG, and see that the agent may read it",
+        )
+    };
+    let length = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+    if length > FILE_MAX {
+        return Err(unreadable(format!("it has {length} bytes; at most {FILE_MAX} are read")));
+    }
+    fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
+}
+
+fn mirrors(raw: &Spanned<Vec<Spanned<String>>>) -> Result<Vec<Url>, Fault> {
+    if raw.get_ref().len() > MIRRORS_MAX {
+        return Err(Fault::at(raw, format!("`mirrors` has more than {MIRRORS_MAX} entries")));
+    }
+    raw.get_ref().iter().map(mirror).collect()
+}
+
+fn labels(raw: &BTreeMap<Spanned<String>, Spanned<String>>) -> Result<BTreeMap<String, String>, Fault> {
+    if let Some((key, _)) = raw.iter().nth(LABELS_MAX) {
+        return Err(Fault::at(key, format!("`labels` has more than {LABELS_MAX} entries")));
+    }
+    raw.iter().map(|(key, value)| label(key, value)).collect()
+}
+
+fn front(raw: &raw::Front) -> Result<Front, Fault> {
+    Ok(Front {
+        socket: socket("front.socket", &raw.socket)?,
+        mode: mode(&raw.mode)?,
+        group: raw.group.as_ref().map(checks::group).transpose()?,
+        listen: raw.listen.as_ref().map(|listen| loopback("front.listen", listen)).transpose()?,
+    })
+}
+
+fn limits(raw: &raw::Limits, sandbox: &raw::Sandbox) -> Result<Limits, Fault> {
+    if sandbox.min.get_ref() != "standard" {
+        return Err(Fault::at(
+            &sandbox.min,
+            format!("`sandbox.min` is `{}`; this version knows only `standard`", sandbox.min.get_ref()),
+        ));
+    }
+    let default = Limits::default();
+    let memory_mib = range("limits.memory_mib", raw.memory_mib.as_ref(), 16..=65_536)?;
+    Ok(Limits {
+        memory_bytes: memory_mib.map_or(default.memory_bytes, |mib| u64::from(mib) * 1024 * 1024),
+        threads: range("limits.threads", raw.threads.as_ref(), 1..=4_096)?.unwrap_or(default.threads),
+        open_files: range("limits.files", raw.files.as_ref(), 16..=4_096)?.unwrap_or(default.open_files),
+        ..default
+    })
+}
+
+#[cfg(test)]
+mod tests;

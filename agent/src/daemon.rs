@@ -1,0 +1,267 @@
+//! The daemon: puts the parts together, and takes them apart in order.
+
+use std::{fs, future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use fleetswap_host::sandbox_level;
+use fleetswap_proto::{Explained, v1};
+use fleetswap_trust::TrustedStore;
+use rustix::{
+    fs::Mode,
+    process::{Resource, Rlimit, getrlimit, setrlimit, umask},
+};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::no_runtime,
+    config::Config,
+    control::{self, Sources},
+    durable::{StateDir, TrustDir},
+    explain,
+    fetch::Fetcher,
+    front,
+    link::{Ends, Identity, Link, LinkState, Standing, host_facts},
+    logs::{self, Logs},
+    metrics::Metrics,
+    run::{self, Running},
+    serve::{bind_tcp, bind_unix, serve},
+};
+
+/// Longest wait at the end for calls in flight: a call may last 60 s.
+const DRAIN_MAX: Duration = Duration::from_secs(61);
+/// Longest wait at the end for the workers to close.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
+/// What the agent's loop works with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Records, blobs, manifests, states.
+    pub(crate) state: StateDir,
+    /// What was verified before.
+    pub(crate) trust: TrustDir,
+    /// Accept a root that is marked as made for development.
+    pub(crate) allow_dev_trust: bool,
+    /// Metadata and blobs from elsewhere.
+    pub(crate) fetcher: Fetcher,
+    /// Limits of each worker.
+    pub(crate) limits: fleetswap_host::Limits,
+    /// Log sinks for workers.
+    pub(crate) logs: Logs,
+    /// Counters of swaps and restarts.
+    pub(crate) metrics: Arc<Metrics>,
+    /// This machine, as reports and manifests name it.
+    pub(crate) facts: v1::HostFacts,
+    /// What the controller last said that the host should run.
+    pub(crate) desired: watch::Receiver<Option<v1::DesiredState>>,
+    /// How the host stands: the link reports every change.
+    pub(crate) standing: watch::Sender<Standing>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Anything that keeps the agent from starting, or the one thing that ends it: its state can't be kept.
+pub(crate) fn run(config: Config) -> Result<(), Explained> {
+    logs::set_up();
+    // Sockets are born closed to others; their own bits are set afterwards.
+    umask(Mode::from_bits_truncate(0o077));
+    raise_file_limit();
+    let runtime = Builder::new_multi_thread().enable_all().build().map_err(no_runtime)?;
+    runtime.block_on(Box::pin(daemon(config)))
+}
+
+/// As many descriptors as the system allows: every connection and every worker takes some.
+fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+async fn daemon(config: Config) -> Result<(), Explained> {
+    let mut signals = Signals::listen()?;
+    let assembled = Box::pin(assemble(&config)).await?;
+    println!("agent {} ready, front {}", config.name, config.front.socket.display());
+    tracing::info!(agent = config.name, version = env!("CARGO_PKG_VERSION"), "ready");
+    Box::pin(assembled.until_the_end(&config, signals.next())).await
+}
+
+/// The running daemon.
+struct Daemon {
+    /// Keeps the state folder locked to the very end.
+    _state: StateDir,
+    running: Running,
+    /// Stops taking new calls.
+    admission: CancellationToken,
+    fronts: JoinSet<()>,
+    /// Stops link and control socket.
+    rest: CancellationToken,
+    others: JoinSet<()>,
+}
+
+async fn assemble(config: &Config) -> Result<Daemon, Explained> {
+    let state = StateDir::open(&config.state_dir).map_err(|error| explain::durable(&error))?;
+    let host_id = state.host_id().map_err(|error| explain::durable(&error))?;
+    let trust = state.trust(&config.trust_root);
+    trust.load().map_err(|error| explain::trust(&error, &config.trust_root))?;
+    let identity = Identity::new(&host_id, &config.name).ok_or_else(bad_identity)?;
+    let link = Link::new(config.controller, identity.clone(), config.labels.clone(), facts());
+    let fetcher = Fetcher::new(state.blobs(), &link.endpoint, identity, &config.mirrors)?;
+    let (standing, standing_seen) = watch::channel(Standing::default());
+    let (desired, desired_seen) = watch::channel(None);
+    let (link_state, link_seen) = watch::channel(LinkState::default());
+    let (logs, metrics) = (Logs::default(), Arc::new(Metrics::new()));
+    let sockets = Sockets::bind(config).await?;
+    let parts = Parts {
+        state: state.clone(),
+        trust,
+        allow_dev_trust: config.allow_dev_trust,
+        fetcher,
+        limits: config.limits.clone(),
+        logs: logs.clone(),
+        metrics: metrics.clone(),
+        facts: link.facts.clone(),
+        desired: desired_seen,
+        standing,
+    };
+    let running = Box::pin(run::start(parts)).await?;
+    let sources = Sources {
+        name: config.name.clone(),
+        host_id,
+        controller: config.controller.to_string(),
+        calls: running.calls(),
+        standing: standing_seen.clone(),
+        link: link_seen,
+        logs,
+    };
+    let (admission, rest, mut others) = (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
+    let ends = Ends { standing: standing_seen, desired, state: link_state };
+    others.spawn(link.run(ends, rest.clone()));
+    others.spawn(serve(sockets.control, control::router(sources), rest.clone()));
+    let front = front::router(running.calls(), metrics);
+    let fronts = fronts(sockets.front, sockets.tcp, front, &admission);
+    Ok(Daemon { _state: state, running, admission, fronts, rest, others })
+}
+
+impl Daemon {
+    /// Goes on until a signal comes or the loop can't, then ends in order: calls, link, workers.
+    async fn until_the_end(
+        mut self,
+        config: &Config,
+        signal: impl Future<Output = ()>,
+    ) -> Result<(), Explained> {
+        let failure = tokio::select! {
+            () = signal => None,
+            error = self.running.failed() => Some(error),
+        };
+        tracing::info!("stopping: no new calls");
+        self.admission.cancel();
+        if timeout(DRAIN_MAX, all(&mut self.fronts)).await.is_err() {
+            tracing::warn!(seconds = DRAIN_MAX.as_secs(), "calls are still in flight; they are given up");
+        }
+        self.rest.cancel();
+        if timeout(CLOSE_MAX, self.running.stop()).await.is_err() {
+            tracing::warn!(seconds = CLOSE_MAX.as_secs(), "workers did not close in time; they are killed");
+        }
+        self.others.shutdown().await;
+        for socket in [&config.front.socket, &config.control_socket] {
+            remove_socket(socket);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Sockets that listen already; nobody is answered yet.
+struct Sockets {
+    front: tokio::net::UnixListener,
+    tcp: Option<(tokio::net::TcpListener, SocketAddr)>,
+    control: tokio::net::UnixListener,
+}
+
+impl Sockets {
+    async fn bind(config: &Config) -> Result<Self, Explained> {
+        let front = bind_unix(&config.front.socket, config.front.mode, config.front.group.as_deref())?;
+        let control = bind_unix(&config.control_socket, control::SOCKET_MODE, None)?;
+        let tcp = match config.front.listen {
+            Some(address) => {
+                let listener = bind_tcp(address).await?;
+                // With port 0 the system has chosen one.
+                let address = listener.local_addr().unwrap_or(address);
+                tracing::info!(%address, "the front listens on TCP as well");
+                Some((listener, address))
+            }
+            None => None,
+        };
+        Ok(Self { front, tcp, control })
+    }
+}
+
+fn fronts(
+    unix: tokio::net::UnixListener,
+    tcp: Option<(tokio::net::TcpListener, SocketAddr)>,
+    router: axum::Router,
+    admission: &CancellationToken,
+) -> JoinSet<()> {
+    let mut fronts = JoinSet::new();
+    if let Some((listener, address)) = tcp {
+        fronts.spawn(serve(listener, front::guarded(router.clone(), address), admission.clone()));
+    }
+    fronts.spawn(serve(unix, router, admission.clone()));
+    fronts
+}
+
+async fn all(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}
+
+/// What this machine is. Without a sandbox the agent still serves as a host that can be seen; loading is refused.
+fn facts() -> v1::HostFacts {
+    match sandbox_level() {
+        Ok(level) => host_facts(level.as_str()),
+        Err(error) => {
+            tracing::error!(code = error.code(), %error, "no plugin can be loaded on this host");
+            host_facts("")
+        }
+    }
+}
+
+fn remove_socket(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::debug!(%error, path = %path.display(), "the socket was not removed");
+    }
+}
+
+fn bad_identity() -> Explained {
+    Explained::new(
+        "CONFIG_INVALID",
+        "`name` can't be sent to the controller",
+        "it travels as a header, which takes printable ASCII only",
+        "correct `name` in the configuration",
+    )
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Explained> {
+        let listen = |kind| signal(kind).map_err(no_runtime);
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

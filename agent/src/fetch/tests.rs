@@ -1,0 +1,290 @@
+//! Mirrors that lie, stall, send too much or too little; a controller that is asked last.
+
+use std::{fs, net::SocketAddr, pin::Pin, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use fleetswap_proto::v1::bytes_service_server::{BytesService, BytesServiceServer};
+use futures_util::stream;
+use tokio::net::TcpListener;
+use tokio_stream::{
+    Stream,
+    wrappers::{IntervalStream, TcpListenerStream},
+};
+use tonic::{Response as Reply, transport::Server};
+
+use super::*;
+use crate::{durable::StateDir, link::endpoint};
+
+/// What the tests fetch: long enough for several chunks.
+fn content() -> Vec<u8> {
+    (0..10_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
+type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// A controller's byte service over one blob; `None`: it has none.
+struct Bytewise {
+    blob: Option<Vec<u8>>,
+    metadata: Vec<v1::GetMetadataResponse>,
+    offsets: Arc<std::sync::Mutex<Vec<u64>>>,
+}
+
+#[tonic::async_trait]
+impl BytesService for Bytewise {
+    type GetMetadataStream = Chunks<v1::GetMetadataResponse>;
+    type GetBlobStream = Chunks<v1::GetBlobResponse>;
+
+    async fn get_metadata(
+        &self,
+        _: tonic::Request<v1::GetMetadataRequest>,
+    ) -> Result<Reply<Self::GetMetadataStream>, Status> {
+        Ok(Reply::new(Box::pin(stream::iter(self.metadata.clone().into_iter().map(Ok)))))
+    }
+
+    async fn get_blob(
+        &self,
+        request: tonic::Request<v1::GetBlobRequest>,
+    ) -> Result<Reply<Self::GetBlobStream>, Status> {
+        let offset = request.into_inner().offset;
+        self.offsets.lock().unwrap().push(offset);
+        let blob = self.blob.clone().ok_or_else(|| Status::not_found("no such blob"))?;
+        let total = blob.len() as u64;
+        let rest = blob[usize::try_from(offset).unwrap()..].to_vec();
+        let chunks: Vec<_> =
+            rest.chunks(7_000).map(|data| Ok(v1::GetBlobResponse { data: data.to_vec(), total })).collect();
+        Ok(Reply::new(Box::pin(stream::iter(chunks))))
+    }
+}
+
+struct World {
+    _dir: tempfile::TempDir,
+    _state: StateDir,
+    fetcher: Fetcher,
+    sha256: Digest,
+    length: u64,
+    offsets: Arc<std::sync::Mutex<Vec<u64>>>,
+}
+
+async fn controller(service: Bytewise) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = TcpListenerStream::new(listener);
+    tokio::spawn(
+        Server::builder().add_service(BytesServiceServer::new(service)).serve_with_incoming(incoming),
+    );
+    address
+}
+
+/// A mirror that answers every request like this.
+async fn mirror(answer: impl Fn(HeaderMap) -> Response + Clone + Send + Sync + 'static) -> Url {
+    let listener = crate::serve::bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let url = format!("http://{}/blobs", listener.local_addr().unwrap());
+    let router = Router::new().fallback(move |request: Request| {
+        let answer = answer.clone();
+        async move {
+            assert!(request.uri().path().starts_with("/blobs/") && request.uri().path().len() == 71);
+            answer(request.headers().clone())
+        }
+    });
+    tokio::spawn(crate::serve::serve(listener, router, tokio_util::sync::CancellationToken::new()));
+    url.parse().unwrap()
+}
+
+async fn world(mirrors: &[Url], blob: Option<Vec<u8>>, metadata: Vec<v1::GetMetadataResponse>) -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(&dir.path().join("state")).unwrap();
+    let offsets = Arc::default();
+    let address = controller(Bytewise { blob, metadata, offsets: Arc::clone(&offsets) }).await;
+    let identity = Identity::new("id", "host").unwrap();
+    let mut fetcher = Fetcher::new(state.blobs(), &endpoint(address), identity, mirrors).unwrap();
+    fetcher.timing =
+        Timing { no_progress: Duration::from_secs(1), window: Duration::from_secs(1), window_bytes: 10_000 };
+    let content = content();
+    World {
+        _dir: dir,
+        _state: state,
+        fetcher,
+        sha256: Digest::of(&content),
+        length: content.len() as u64,
+        offsets,
+    }
+}
+
+impl World {
+    async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+        let path = self.fetcher.blob(self.sha256, self.length).await?;
+        Ok(fs::read(path).unwrap())
+    }
+
+    fn leave(&self, part: &[u8]) {
+        fs::write(self.fetcher.blobs.part(self.sha256), part).unwrap();
+    }
+
+    fn asked_of_the_controller(&self) -> Vec<u64> {
+        self.offsets.lock().unwrap().clone()
+    }
+}
+
+/// What was tried, when nobody has the blob.
+async fn tried(mirror: Url) -> String {
+    let world = world(&[mirror], None, Vec::new()).await;
+    match world.fetch().await {
+        Err(FetchError::NoSource { tried, .. }) => tried[0].clone(),
+        other => panic!("wanted no source, got {other:?}"),
+    }
+}
+
+fn chunked(chunks: Vec<Vec<u8>>) -> Response {
+    Body::from_stream(stream::iter(
+        chunks.into_iter().map(|chunk| Ok::<_, std::io::Error>(Bytes::from(chunk))),
+    ))
+    .into_response()
+}
+
+/// Serves the content as a proper file server does.
+fn honest(headers: &HeaderMap) -> Response {
+    let content = content();
+    let Some(range) = headers.get(header::RANGE) else { return content.into_response() };
+    let from: usize = range.to_str().unwrap()["bytes=".len()..].trim_end_matches('-').parse().unwrap();
+    let range = format!("bytes {from}-{}/{}", content.len() - 1, content.len());
+    (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, range)], content[from..].to_vec()).into_response()
+}
+
+#[tokio::test]
+async fn a_mirror_is_asked_before_the_controller() {
+    let world = world(&[mirror(|headers| honest(&headers)).await], Some(content()), Vec::new()).await;
+    assert_eq!(world.fetch().await.unwrap(), content());
+    assert!(world.asked_of_the_controller().is_empty());
+    fs::remove_file(world.fetcher.blobs.part(world.sha256)).unwrap_err();
+    assert_eq!(world.fetch().await.unwrap(), content(), "what is here is not fetched again");
+}
+
+#[tokio::test]
+async fn every_bad_mirror_costs_only_its_own_place() {
+    let wrong = || content().into_iter().map(|byte| byte ^ 1).collect::<Vec<_>>();
+    let endless = || stream::pending::<Result<Bytes, std::io::Error>>();
+    let mirrors = [
+        mirror(|_| StatusCode::NOT_FOUND.into_response()).await,
+        mirror(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()).await,
+        mirror(move |_| wrong().into_response()).await,
+        mirror(|_| content()[..100].to_vec().into_response()).await,
+        mirror(|_| chunked(vec![content(), vec![0]])).await,
+        mirror(|_| chunked(vec![content()[..5_000].to_vec()])).await,
+        mirror(move |_| Body::from_stream(endless()).into_response()).await,
+        "http://127.0.0.1:1/".parse().unwrap(),
+    ];
+    let world = world(&mirrors, Some(content()), Vec::new()).await;
+    assert_eq!(world.fetch().await.unwrap(), content());
+    assert_eq!(world.asked_of_the_controller().len(), 1);
+}
+
+#[tokio::test]
+async fn the_reason_names_what_was_wrong() {
+    let wrong = || content().into_iter().map(|byte| byte ^ 1).collect::<Vec<_>>();
+    assert!(tried(mirror(|_| StatusCode::NOT_FOUND.into_response()).await).await.contains("doesn't have"));
+    assert!(tried(mirror(|_| StatusCode::FORBIDDEN.into_response()).await).await.contains("status 403"));
+    assert!(tried(mirror(move |_| wrong().into_response()).await).await.contains("SHA-256 is wrong"));
+    assert!(tried(mirror(|_| content()[..9].to_vec().into_response()).await).await.contains("has 9 bytes"));
+    assert!(tried(mirror(|_| chunked(vec![content(), vec![0]])).await).await.contains("more bytes"));
+    assert!(tried(mirror(|_| chunked(vec![vec![1]])).await).await.contains("fewer bytes"));
+    let silent = || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()).into_response();
+    assert!(tried(mirror(move |_| silent()).await).await.contains("no byte"));
+    let foreign = |_| (StatusCode::PARTIAL_CONTENT, content()).into_response();
+    assert!(tried(mirror(foreign).await).await.contains("another range"));
+}
+
+#[tokio::test]
+async fn a_trickle_is_too_slow() {
+    let trickle = || {
+        let ticks = IntervalStream::new(tokio::time::interval(Duration::from_millis(20)));
+        Body::from_stream(ticks.map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"x")))).into_response()
+    };
+    assert!(tried(mirror(move |_| trickle()).await).await.contains("too slow"));
+}
+
+#[tokio::test]
+async fn a_partial_file_is_gone_on_with() {
+    let world = world(&[], Some(content()), Vec::new()).await;
+    world.leave(&content()[..12_345]);
+    assert_eq!(world.fetch().await.unwrap(), content());
+    assert_eq!(world.asked_of_the_controller(), [12_345]);
+}
+
+#[tokio::test]
+async fn a_mirror_may_ignore_the_range() {
+    let world = world(&[mirror(|_| content().into_response()).await], None, Vec::new()).await;
+    world.leave(b"something");
+    assert_eq!(world.fetch().await.unwrap(), content());
+}
+
+#[tokio::test]
+async fn wrong_bytes_of_an_earlier_source_are_not_blamed_on_the_next() {
+    let world = world(&[], Some(content()), Vec::new()).await;
+    world.leave(b"not how the content begins");
+    assert_eq!(world.fetch().await.unwrap(), content());
+    assert_eq!(world.asked_of_the_controller(), [26, 0]);
+}
+
+#[tokio::test]
+async fn a_whole_partial_file_needs_no_source_and_a_longer_one_starts_anew() {
+    let world = world(&[], Some(content()), Vec::new()).await;
+    world.leave(&content());
+    assert_eq!(world.fetch().await.unwrap(), content());
+    assert!(world.asked_of_the_controller().is_empty());
+    fs::remove_file(world.fetcher.blobs.path(world.sha256)).unwrap();
+    world.leave(&[content(), vec![0]].concat());
+    assert_eq!(world.fetch().await.unwrap(), content());
+    assert_eq!(world.asked_of_the_controller(), [0]);
+}
+
+#[tokio::test]
+async fn a_source_that_lied_leaves_nothing_behind_and_one_that_stopped_leaves_its_part() {
+    let too_much = mirror(|_| chunked(vec![content()[..9].to_vec(), content(), vec![0]])).await;
+    let world_of_lies = world(&[too_much], None, Vec::new()).await;
+    assert_eq!(world_of_lies.fetch().await.unwrap_err().code(), "FETCH_FAILED");
+    let part = |world: &World| fs::read(world.fetcher.blobs.part(world.sha256)).unwrap_or_default();
+    assert!(part(&world_of_lies).is_empty());
+    let too_little = mirror(|_| chunked(vec![content()[..5_000].to_vec()])).await;
+    let world = world(&[too_little], None, Vec::new()).await;
+    world.fetch().await.unwrap_err();
+    assert_eq!(part(&world), content()[..5_000]);
+}
+
+#[tokio::test]
+async fn a_huge_blob_is_refused_before_anybody_is_asked() {
+    let world = world(&[], Some(content()), Vec::new()).await;
+    let error = world.fetcher.blob(world.sha256, u64::MAX).await.unwrap_err();
+    assert_eq!(error.code(), "BLOB_TOO_LARGE");
+    assert!(world.asked_of_the_controller().is_empty());
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_this_hosts_fault() {
+    let world = world(&[], Some(content()), Vec::new()).await;
+    fs::create_dir(world.fetcher.blobs.part(world.sha256)).unwrap();
+    assert!(matches!(world.fetch().await, Err(FetchError::Disk(_))));
+}
+
+fn file(name: &str, data: &[u8], last: bool) -> v1::GetMetadataResponse {
+    v1::GetMetadataResponse { name: name.to_owned(), data: data.to_vec(), last }
+}
+
+#[tokio::test]
+async fn metadata_comes_as_named_files_and_is_bounded() {
+    let known = v1::MetadataVersions::default();
+    let files = vec![file("timestamp.json", b"{", false), file("timestamp.json", b"}", true)];
+    world(&[], None, files).await.fetcher.metadata(known).await.unwrap();
+    let cut = vec![file("timestamp.json", b"{", false)];
+    let error = world(&[], None, cut).await.fetcher.metadata(known).await.unwrap_err();
+    assert_eq!(error.code(), "METADATA_UNAVAILABLE");
+    let many = (1..=65).map(|n| file(&format!("{n}.root.json"), b"{}", true)).collect();
+    let error = world(&[], None, many).await.fetcher.metadata(known).await.unwrap_err();
+    assert_eq!(error.code(), "TRUST_TOO_LARGE");
+}

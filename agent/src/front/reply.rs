@@ -1,0 +1,202 @@
+//! What a caller gets: one status and one body for each way that a call can end.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use serde::{Serialize, de::IgnoredAny};
+
+use super::{RELEASE_HEADER, TIMEOUT_HEADER, VERSION_HEADER, request::BODY_MAX};
+use crate::calls::{Answer, CallFailure, ReleaseTag};
+
+/// Wait that a 503 advises when nothing better is known.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// An answer that is not the plugin's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    /// Stable; with 422 it is the plugin's own.
+    pub(super) code: String,
+    message: String,
+    field: Option<String>,
+    executed: Option<&'static str>,
+    retry_after: Option<Duration>,
+}
+
+/// The body of every refusal: `{"error": {…}}`.
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    executed: Option<&'static str>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let (code, message) = (code.to_owned(), message.into());
+        Self { status, code, message, field: None, executed: None, retry_after: None }
+    }
+
+    fn field(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
+    pub(super) fn no_route() -> Self {
+        let message = "there is nothing here; calls go to POST /v1/call/PLUGIN/FUNCTION";
+        Self::new(StatusCode::NOT_FOUND, "NO_ROUTE", message)
+    }
+
+    pub(super) fn wrong_method() -> Self {
+        let message = "this path has another method; calls are POST, everything else is GET";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "WRONG_METHOD", message)
+    }
+
+    pub(super) fn bad_timeout() -> Self {
+        let message = "wanted more than 0 and at most 60 seconds, such as 2, 0.5 or 500ms";
+        Self::new(StatusCode::BAD_REQUEST, "BAD_TIMEOUT", message).field(TIMEOUT_HEADER)
+    }
+
+    pub(super) fn body_broken() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BODY_BROKEN", "the body ended before it was complete")
+    }
+
+    pub(super) fn body_too_slow() -> Self {
+        let message = "the body was not complete by the call's deadline; the plugin was not called";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW", message)
+    }
+
+    pub(super) fn body_too_large() -> Self {
+        let message = format!("the body has more than {BODY_MAX} bytes; the plugin was not called");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
+    }
+
+    pub(super) fn foreign(header: &str) -> Self {
+        let message = format!("the header {header} is not this front's own address");
+        Self::new(StatusCode::FORBIDDEN, "FOREIGN_REQUEST", message).field(header)
+    }
+}
+
+impl From<CallFailure> for Refusal {
+    fn from(failure: CallFailure) -> Self {
+        let message = failure.to_string();
+        let simple = |status, code| Self::new(status, code, message.clone());
+        match failure {
+            CallFailure::UnknownPlugin(_) => simple(StatusCode::NOT_FOUND, "UNKNOWN_PLUGIN"),
+            CallFailure::UnknownFunction(_) => simple(StatusCode::NOT_FOUND, "UNKNOWN_FUNCTION"),
+            CallFailure::BadInput { field, message } => {
+                Self::new(StatusCode::BAD_REQUEST, "BAD_INPUT", message).field(field)
+            }
+            CallFailure::Plugin { code, message } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, &code, message)
+            }
+            CallFailure::TooLarge { what: "input", .. } => {
+                simple(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE")
+            }
+            CallFailure::TooLarge { .. } => simple(StatusCode::INTERNAL_SERVER_ERROR, "OUTPUT_TOO_LARGE"),
+            CallFailure::QueueFull => simple(StatusCode::TOO_MANY_REQUESTS, "QUEUE_FULL"),
+            CallFailure::Panic(_) => simple(StatusCode::INTERNAL_SERVER_ERROR, "PLUGIN_PANICKED"),
+            CallFailure::WorkerDied { executed } => {
+                let died = simple(StatusCode::SERVICE_UNAVAILABLE, "WORKER_DIED").retry_after(RETRY_SOON);
+                Self { executed: Some(executed), ..died }
+            }
+            CallFailure::Down { retry_after } => {
+                simple(StatusCode::SERVICE_UNAVAILABLE, "PLUGIN_DOWN").retry_after(retry_after)
+            }
+            CallFailure::Deadline => simple(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
+            CallFailure::Stopping => {
+                simple(StatusCode::SERVICE_UNAVAILABLE, "AGENT_STOPPING").retry_after(RETRY_SOON)
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let error = Error {
+            code: &self.code,
+            message: &self.message,
+            field: self.field.as_deref(),
+            executed: self.executed,
+        };
+        let mut response = (self.status, Json(Body { error })).into_response();
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+/// The response, and the outcome under which it is counted.
+pub(super) fn of(answer: Result<Answer, Refusal>) -> (Response, &'static str) {
+    let (tag, outcome) = match answer {
+        Ok(Answer { tag, outcome }) => (tag, outcome.map_err(Refusal::from)),
+        Err(refusal) => (None, Err(refusal)),
+    };
+    let (mut response, counted) = match outcome {
+        Ok(output) => (output_response(output), "OK"),
+        Err(refusal) => (refusal.clone().into_response(), counted(&refusal)),
+    };
+    if let Some(tag) = tag {
+        add_tag(response.headers_mut(), &tag);
+    }
+    (response, counted)
+}
+
+/// A plugin's own codes are all counted as one: they must not become labels.
+fn counted(refusal: &Refusal) -> &'static str {
+    const KNOWN: [&str; 14] = [
+        "UNKNOWN_PLUGIN",
+        "UNKNOWN_FUNCTION",
+        "BAD_INPUT",
+        "BAD_TIMEOUT",
+        "BODY_BROKEN",
+        "BODY_TOO_SLOW",
+        "BODY_TOO_LARGE",
+        "OUTPUT_TOO_LARGE",
+        "QUEUE_FULL",
+        "PLUGIN_PANICKED",
+        "WORKER_DIED",
+        "PLUGIN_DOWN",
+        "DEADLINE_EXCEEDED",
+        "AGENT_STOPPING",
+    ];
+    if refusal.status == StatusCode::UNPROCESSABLE_ENTITY {
+        return "PLUGIN_ERROR";
+    }
+    KNOWN.into_iter().find(|known| *known == refusal.code).unwrap_or("OTHER")
+}
+
+fn output_response(output: Bytes) -> Response {
+    let json = serde_json::from_slice::<IgnoredAny>(&output).is_ok();
+    let content_type = if json { "application/json" } else { "application/octet-stream" };
+    ([(CONTENT_TYPE, content_type)], output).into_response()
+}
+
+fn add_tag(headers: &mut HeaderMap, tag: &ReleaseTag) {
+    for (name, value) in [(RELEASE_HEADER, &tag.release_id), (VERSION_HEADER, &tag.version)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+}

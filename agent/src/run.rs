@@ -1,0 +1,159 @@
+//! The agent's work: one loop per plugin, and one that hears what the controller wants.
+//!
+//! The loop of a plugin is the whole of the agent's deciding: an event comes, the core steps, the record is saved,
+//! the core's work is done, and its outcome is the next event. At most one plugin of a host is on trial at a time.
+
+mod files;
+mod host;
+mod life;
+mod lives;
+mod narrate;
+mod task;
+mod teller;
+#[cfg(test)]
+mod tests;
+
+use std::{io, sync::Arc};
+
+use fleetswap_inspect::{Rules, elf::Glibc, native_platform};
+use fleetswap_proto::Explained;
+use tokio::{
+    sync::{Mutex, Semaphore, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    calls::Calls,
+    convert,
+    daemon::Parts,
+    durable::{Records, StateDir},
+    explain,
+    service::{Launcher, Registry, Shelf},
+    trial::Tools,
+};
+use files::Files;
+use host::HostRecord;
+use lives::Lives;
+
+/// Plugins of one host on trial at the same time.
+const TRIAL_SLOTS: usize = 1;
+
+/// What the loops share.
+pub(crate) struct World {
+    pub(crate) tools: Arc<Tools>,
+    pub(crate) records: Records,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) files: Files,
+    /// The host's one trial slot.
+    pub(crate) slot: Arc<Semaphore>,
+    pub(crate) boot_id: String,
+    /// Whether the last run of the agent ended as asked.
+    pub(crate) clean_stop: bool,
+    pub(crate) stop: CancellationToken,
+    /// The one thing that ends the agent: a record that can't be kept.
+    pub(crate) failures: mpsc::Sender<Explained>,
+}
+
+/// The running agent.
+#[derive(Debug)]
+pub(crate) struct Running {
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+    teller: JoinHandle<()>,
+    failures: mpsc::Receiver<Explained>,
+    host: HostRecord,
+    /// Held, never read: it locks the state folder.
+    _state: StateDir,
+}
+
+/// Starts every committed release from the records and goes on with what was under way. Needs no controller.
+///
+/// # Errors
+/// A record that can't be read, or no thread to start workers with.
+pub(crate) async fn start(parts: Parts) -> Result<Running, Explained> {
+    let desired = parts.desired.clone();
+    let mut host = HostRecord::open(parts.state.host_record()).map_err(|error| explain::durable(&error))?;
+    let (failure, failures) = mpsc::channel(1);
+    let (world, state) = world(parts, host.clean_stop(), failure)?;
+    let (registry, stop) = (Arc::clone(&world.registry), world.stop.clone());
+    // From here on an end without a word counts as a kill.
+    host.set_clean_stop(false).map_err(|error| explain::durable(&error))?;
+    let lives = Box::pin(Lives::resume(Arc::new(world))).await.map_err(|error| explain::durable(&error))?;
+    teller::tell_highest(&lives, host.highest().max(lives.highest()));
+    let teller = tokio::spawn(teller::run(lives, desired, host.clone()));
+    Ok(Running { registry, stop, teller, failures, host, _state: state })
+}
+
+impl Running {
+    /// What the front calls.
+    pub(crate) fn calls(&self) -> Arc<dyn Calls> {
+        Arc::clone(&self.registry) as Arc<dyn Calls>
+    }
+
+    /// Waits until the agent can't go on.
+    pub(crate) async fn failed(&mut self) -> Explained {
+        match self.failures.recv().await {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends every worker in order, then notes that this end was asked for.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        if let Err(error) = self.teller.await {
+            tracing::error!(%error, "the agent's loop did not end in order");
+            return;
+        }
+        if let Err(error) = self.host.set_clean_stop(true) {
+            tracing::error!(%error, "the next start will take this end for a kill");
+        }
+    }
+}
+
+fn world(
+    parts: Parts,
+    clean_stop: bool,
+    failures: mpsc::Sender<Explained>,
+) -> Result<(World, StateDir), Explained> {
+    let Parts { state, trust, allow_dev_trust, fetcher, limits, logs, metrics, facts, desired: _, standing } =
+        parts;
+    let host = fleetswap_host::Launcher::start().map_err(|error| no_launcher(&error))?;
+    let shelf = Shelf { manifests: state.manifests(), blobs: state.blobs(), platform: facts.platform };
+    if let Ok(trusted) = fleetswap_trust::trusted(&trust) {
+        standing.send_modify(|standing| standing.metadata = convert::versions(trusted.versions()));
+    }
+    let tools = Tools {
+        shelf: shelf.clone(),
+        fetcher,
+        trust,
+        allow_dev_trust,
+        rules: Rules { platform: Some(native_platform()), glibc: Glibc::parse(&facts.glibc) },
+        launch: Arc::new(Launcher { host, limits, logs }),
+        standing,
+        metrics,
+        updating: Mutex::default(),
+    };
+    let world = World {
+        tools: Arc::new(tools),
+        records: state.records(),
+        registry: Arc::default(),
+        files: Files::new(shelf),
+        slot: Arc::new(Semaphore::new(TRIAL_SLOTS)),
+        boot_id: facts.boot_id,
+        clean_stop,
+        stop: CancellationToken::new(),
+        failures,
+    };
+    Ok((world, state))
+}
+
+fn no_launcher(error: &io::Error) -> Explained {
+    Explained::new(
+        "WORKER_START_FAILED",
+        "the agent can't start workers",
+        error.to_string(),
+        "see that threads and descriptors are to be had (ulimit -u, ulimit -n), and that /proc is mounted",
+    )
+}

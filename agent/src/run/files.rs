@@ -1,0 +1,51 @@
+//! Which files stay: those of every release that runs, ran before it, or is on its way. The rest is removed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use fleetswap_trust::Digest;
+use fleetswap_update::{Plugin, ReleaseId};
+use tokio::task::spawn_blocking;
+
+use crate::service::Shelf;
+
+/// The releases that each plugin keeps.
+#[derive(Clone)]
+pub(crate) struct Files {
+    shelf: Shelf,
+    kept: Arc<Mutex<BTreeMap<String, BTreeSet<ReleaseId>>>>,
+}
+
+impl Files {
+    pub(super) fn new(shelf: Shelf) -> Self {
+        Self { shelf, kept: Arc::default() }
+    }
+
+    /// What a plugin keeps from now on.
+    pub(super) fn keep(&self, plugin: &Plugin) {
+        let releases = plugin.kept().collect();
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(plugin.name().to_owned(), releases);
+    }
+
+    /// Removes what nobody keeps. Only for the holder of the trial slot: nothing is fetched meanwhile.
+    pub(super) async fn tidy(&self) {
+        let files = self.clone();
+        if let Err(error) = spawn_blocking(move || files.remove_others()).await {
+            tracing::error!(%error, "tidying the state folder was cut short");
+        }
+    }
+
+    fn remove_others(&self) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let releases: BTreeSet<ReleaseId> = kept.into_values().flatten().collect();
+        let blobs = releases.iter().flat_map(|id| self.shelf.files_of(*id)).collect();
+        let manifests = releases.iter().map(|id| Digest::from(*id.bytes())).collect();
+        let removed =
+            self.shelf.blobs.keep_only(&blobs).and_then(|()| self.shelf.manifests.keep_only(&manifests));
+        if let Err(error) = removed {
+            tracing::warn!(code = error.code(), %error, "old releases could not be removed from disk");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What the host as a whole remembers: the highest generation, and whether the agent's last end was asked for.
+
+use fleetswap_update::Generation;
+use serde::{Deserialize, Serialize};
+
+use crate::durable::{DurableError, Record};
+
+/// The host's own record.
+#[derive(Clone, Debug)]
+pub(super) struct HostRecord {
+    record: Record,
+    kept: Kept,
+}
+
+/// What is on disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    highest: Generation,
+    clean_stop: bool,
+}
+
+impl HostRecord {
+    /// Reads the record; a host that has none starts cleanly.
+    pub(super) fn open(record: Record) -> Result<Self, DurableError> {
+        let new = Kept { clean_stop: true, ..Kept::default() };
+        let kept = record.load()?.unwrap_or(new);
+        Ok(Self { record, kept })
+    }
+
+    /// The highest generation that was accepted.
+    pub(super) const fn highest(&self) -> Generation {
+        self.kept.highest
+    }
+
+    /// Whether the last run ended as asked.
+    pub(super) const fn clean_stop(&self) -> bool {
+        self.kept.clean_stop
+    }
+
+    /// Keeps a generation durably.
+    pub(super) fn set_highest(&mut self, highest: Generation) -> Result<(), DurableError> {
+        self.save(Kept { highest, ..self.kept.clone() })
+    }
+
+    /// Keeps how the agent ended, beside what another copy of this value may have written since.
+    pub(super) fn set_clean_stop(&mut self, clean_stop: bool) -> Result<(), DurableError> {
+        let kept = self.record.load()?.unwrap_or_else(|| self.kept.clone());
+        self.save(Kept { clean_stop, ..kept })
+    }
+
+    fn save(&mut self, kept: Kept) -> Result<(), DurableError> {
+        self.record.save(&kept)?;
+        self.kept = kept;
+        Ok(())
+    }
+}

@@ -1,0 +1,341 @@
+//! The loop of one plugin: wait for an event, step, save, do the work; its outcome is the next event.
+
+use std::{sync::Arc, time::Duration};
+
+use fleetswap_update::{
+    Event, Fact, Fault, Offer, Outcome, Plugin, Problem, RECORD_FORMAT, Serve, Task, Time,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    task::spawn_blocking,
+    time::sleep,
+};
+
+use super::{
+    World,
+    narrate::narrate,
+    task::{Running, outcome_of},
+};
+use crate::{
+    clock, convert,
+    durable::{DurableError, Record},
+    explain,
+    service::{Service, WorkerGone, disk},
+    trial::{self, Bench},
+};
+
+/// Wait before a record that could not be saved is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A record as it lies on disk.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Saved {
+    /// [`RECORD_FORMAT`].
+    pub(super) format: u32,
+    /// The state.
+    pub(super) plugin: Plugin,
+}
+
+/// What the controller told, and who waits until it is taken in.
+pub(super) type Told = (Offer, oneshot::Sender<()>);
+
+/// What comes from the loop's own tasks.
+enum Own {
+    Fact(Box<Fact>),
+    Slot(OwnedSemaphorePermit),
+}
+
+/// One plugin.
+pub(super) struct Life {
+    world: Arc<World>,
+    plugin: Plugin,
+    on_disk: Plugin,
+    record: Record,
+    service: Arc<Service>,
+    bench: Arc<Bench>,
+    told: mpsc::Receiver<Told>,
+    gone: mpsc::UnboundedReceiver<WorkerGone>,
+    own: (mpsc::UnboundedSender<Own>, mpsc::UnboundedReceiver<Own>),
+    permit: Option<OwnedSemaphorePermit>,
+    serving: Option<(Serve, Option<Running>)>,
+    doing: Option<(Doing, Running)>,
+}
+
+/// Which task is under way: the same one is not begun twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Doing {
+    serial: Option<u64>,
+    task: std::mem::Discriminant<Task>,
+    at: Option<Time>,
+    slot: bool,
+}
+
+impl Life {
+    /// A plugin as its record has it. Nothing runs before [`Life::run`].
+    pub(super) fn new(world: Arc<World>, plugin: Plugin, told: mpsc::Receiver<Told>) -> Self {
+        let (gone_sender, gone) = mpsc::unbounded_channel();
+        let expected = plugin.service().active().is_some();
+        let service = Service::new(plugin.name().to_owned(), expected, gone_sender);
+        world.registry.add(plugin.name().to_owned(), Arc::clone(&service));
+        world.files.keep(&plugin);
+        let record = world.records.of(plugin.name());
+        let permit = plugin.trial().and_then(|_| Arc::clone(&world.slot).try_acquire_owned().ok());
+        Self {
+            on_disk: plugin.clone(),
+            world,
+            plugin,
+            record,
+            service,
+            bench: Arc::default(),
+            told,
+            gone,
+            own: mpsc::unbounded_channel(),
+            permit,
+            serving: None,
+            doing: None,
+        }
+    }
+
+    /// Goes on until the agent stops; then ends the workers in order. `begun` hears when the start is taken in.
+    pub(super) async fn run(mut self, begun: oneshot::Sender<()>) {
+        let started =
+            Fact::Started { boot_id: self.world.boot_id.clone(), clean_stop: self.world.clean_stop };
+        self.take(started).await;
+        // Nobody waits for a plugin that is new.
+        let _ = begun.send(());
+        let stop = self.world.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(own) = self.own.1.recv() => self.take_own(own).await,
+                Some(gone) = self.gone.recv() => self.take_gone(gone).await,
+                Some((offer, done)) = self.told.recv() => {
+                    self.take(Fact::Told(offer)).await;
+                    // The teller may have stopped waiting.
+                    let _ = done.send(());
+                }
+                () = wake(self.plugin.wakes_at()) => self.take(Fact::TimePassed).await,
+                () = sleep(SAVE_AGAIN), if self.is_unsaved() => self.take(Fact::TimePassed).await,
+            }
+        }
+        self.end().await;
+    }
+
+    async fn take_own(&mut self, own: Own) {
+        match own {
+            Own::Fact(fact) => self.take(*fact).await,
+            Own::Slot(permit) => {
+                self.permit = Some(permit);
+                self.doing = None;
+                self.take(Fact::SlotGranted).await;
+            }
+        }
+    }
+
+    async fn take_gone(&mut self, gone: WorkerGone) {
+        self.world.tools.metrics.restarted(self.plugin.name());
+        tracing::warn!(plugin = self.plugin.name(), release = %gone.release, "{}", gone.problem.message);
+        self.take(Fact::Died(gone.release, gone.problem)).await;
+    }
+
+    /// One turn of the loop.
+    async fn take(&mut self, fact: Fact) {
+        let serial = match &fact {
+            Fact::Trial { outcome: Outcome::Failed(_) | Outcome::WentBack { .. }, .. } => None,
+            Fact::Trial { serial, .. } => Some(*serial),
+            Fact::Started { .. } | Fact::Told(_) | Fact::SlotGranted | Fact::TimePassed => None,
+            Fact::Ready(_) | Fact::Died(..) | Fact::StartFailed(..) => None,
+        };
+        let next = self.plugin.clone().step(Event { now: clock::now(), fact });
+        match (self.save(&next).await, serial) {
+            (Ok(()), _) => self.become_(next).await,
+            (Err(problem), Some(serial)) => {
+                // What is not on disk has not happened: the step failed.
+                let fact = Fact::Trial { serial, outcome: Outcome::Failed(problem) };
+                let failed = self.plugin.clone().step(Event { now: clock::now(), fact });
+                // Tried again every second; the way back does not wait for it.
+                let _ = self.save(&failed).await;
+                self.become_(failed).await;
+            }
+            (Err(_), None) => self.become_(next).await,
+        }
+    }
+
+    async fn become_(&mut self, next: Plugin) {
+        narrate(&self.plugin, &next);
+        self.plugin = next;
+        self.world.files.keep(&self.plugin);
+        if !self.is_unsaved() {
+            self.tell();
+        }
+        self.serve();
+        if self.permit.is_some() && self.plugin.trial().is_none() {
+            self.doing = None;
+            self.bench.clear();
+            self.world.files.tidy().await;
+        }
+        self.try_on();
+    }
+
+    fn is_unsaved(&self) -> bool {
+        self.plugin.must_be_saved(&self.on_disk)
+    }
+
+    /// What is reported is on disk.
+    fn tell(&self) {
+        let status = convert::status(self.plugin.status());
+        self.world.tools.standing.send_if_modified(|standing| {
+            let old = standing.plugins.insert(status.plugin.clone(), status.clone());
+            old.as_ref() != Some(&status)
+        });
+    }
+
+    async fn save(&mut self, next: &Plugin) -> Result<(), Problem> {
+        if !next.must_be_saved(&self.on_disk) {
+            return Ok(());
+        }
+        let (record, saved) = (self.record.clone(), Saved { format: RECORD_FORMAT, plugin: next.clone() });
+        let written = spawn_blocking(move || record.save(&saved)).await;
+        let error = match written {
+            Ok(Ok(())) => {
+                self.on_disk = next.clone();
+                return Ok(());
+            }
+            Ok(Err(error)) => error,
+            Err(cut) => return Err(Problem::new(Fault::Host, "STATE_DIR_FAILED", cut.to_string())),
+        };
+        tracing::error!(plugin = next.name(), code = error.code(), "the record could not be saved: {error}");
+        if matches!(error, DurableError::Damaged { .. } | DurableError::NewerFormat { .. }) {
+            // A full channel: the agent is ending for the same reason already.
+            let _ = self.world.failures.try_send(explain::durable(&error));
+        }
+        Err(disk(&error))
+    }
+
+    /// Makes the gate what the state says.
+    fn serve(&mut self) {
+        let serve = self.plugin.work().serve;
+        if self.serving.as_ref().is_some_and(|(present, _)| *present == serve) {
+            return;
+        }
+        let task = match &serve {
+            Serve::Trial => None,
+            Serve::Nothing => {
+                if let Some(retired) = self.service.empty() {
+                    trial::dismiss(retired);
+                }
+                None
+            }
+            Serve::Run(id) => {
+                self.run_on(*id);
+                None
+            }
+            Serve::Start { release, at, down } => {
+                if *down {
+                    self.service.down(clock::instant(*at));
+                }
+                Some(self.start(release, *at))
+            }
+        };
+        self.serving = Some((serve, task));
+    }
+
+    /// The release is in place already: after a start, a switch, or a way back. Its end is told by its watch.
+    fn run_on(&self, id: fleetswap_update::ReleaseId) {
+        let active = self.plugin.service().active();
+        match (self.service.live(), active) {
+            (Some(live), _) if live.installed.release.id == id => self.service.reopen(),
+            (Some(live), Some(active)) if live.installed.part == active.part => self.service.adopt(active),
+            _ => {
+                let problem = Problem::new(Fault::Release, "WORKER_DIED", "no worker of it is in place");
+                self.send(Own::Fact(Box::new(Fact::Died(id, problem))));
+            }
+        }
+    }
+
+    fn start(&self, release: &fleetswap_update::Installed, at: Time) -> Running {
+        let (tools, service) = (Arc::clone(&self.world.tools), Arc::clone(&self.service));
+        let (release, own) = (release.clone(), self.own.0.clone());
+        Running::spawn(async move {
+            clock::until(at).await;
+            let id = release.release.id;
+            let fact = match Box::pin(trial::start(&tools, &service, &release)).await {
+                Ok(()) => Fact::Ready(id),
+                Err(problem) => {
+                    tracing::error!(plugin = release.release.plugin, release = %release.release, code = problem.code,
+                        "could not be started: {}", problem.message);
+                    Fact::StartFailed(id, problem)
+                }
+            };
+            // Without a loop the agent is stopping.
+            let _ = own.send(Own::Fact(Box::new(fact)));
+        })
+    }
+
+    /// Begins the trial's task, unless it is under way.
+    fn try_on(&mut self) {
+        let task = self.plugin.work().trial;
+        let slot = self.permit.is_none();
+        let at = if let Task::Fetch { at, .. } = &task { Some(*at) } else { None };
+        let doing =
+            Doing { serial: self.plugin.trial_serial(), task: std::mem::discriminant(&task), at, slot };
+        if self.doing.as_ref().is_some_and(|(present, _)| *present == doing) {
+            return;
+        }
+        self.doing = None;
+        if matches!(task, Task::Idle | Task::Wait) {
+            return;
+        }
+        let running = match (slot, doing.serial) {
+            (false, Some(serial)) => self.perform(serial, task),
+            (_, _) => self.await_slot(),
+        };
+        self.doing = Some((doing, running));
+    }
+
+    fn await_slot(&self) -> Running {
+        let (slot, own) = (Arc::clone(&self.world.slot), self.own.0.clone());
+        Running::spawn(async move {
+            if let Ok(permit) = slot.acquire_owned().await {
+                // Without a loop the permit falls back.
+                let _ = own.send(Own::Slot(permit));
+            }
+        })
+    }
+
+    fn perform(&self, serial: u64, task: Task) -> Running {
+        let (tools, service, bench) =
+            (Arc::clone(&self.world.tools), Arc::clone(&self.service), Arc::clone(&self.bench));
+        let own = self.own.0.clone();
+        Running::spawn(async move {
+            let work = Box::pin(trial::perform(&tools, &service, &bench, task));
+            let outcome = outcome_of(work).await;
+            let _ = own.send(Own::Fact(Box::new(Fact::Trial { serial, outcome })));
+        })
+    }
+
+    fn send(&self, own: Own) {
+        // The receiver lives as long as this loop.
+        let _ = self.own.0.send(own);
+    }
+
+    /// The record stays as it is: whatever was under way is an interruption.
+    async fn end(mut self) {
+        self.doing = None;
+        self.serving = None;
+        let retired = self.service.stop();
+        self.bench.clear();
+        if let Some(retired) = retired {
+            trial::end(retired).await;
+        }
+    }
+}
+
+async fn wake(at: Option<Time>) {
+    match at {
+        Some(at) => clock::until(at).await,
+        None => std::future::pending().await,
+    }
+}

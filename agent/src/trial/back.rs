@@ -1,0 +1,151 @@
+//! The way back: the old release takes its place again, with the state where that can be had.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fleetswap_update::{Carry, Swap};
+use tokio::time::timeout;
+
+use super::{
+    bench::{Bench, Replaced},
+    swap::wake,
+};
+use crate::service::{Live, Service};
+
+/// Longest wait for the candidate's calls before its worker is ended with them.
+const QUIESCE_MAX: Duration = Duration::from_secs(1);
+
+/// How the way back went.
+pub(super) struct Back {
+    /// Whether a worker of the old release answers.
+    pub(super) answers: bool,
+    /// What of the state was lost, in words.
+    pub(super) lost: String,
+}
+
+/// Gives the old release its place again.
+pub(super) async fn go_back(service: &Arc<Service>, bench: &Bench, swap: &Swap) -> Back {
+    let moved = service.live().filter(|live| is(live, swap.from.as_ref()));
+    let Some(candidate) = moved else { return pointer_never_moved(service, bench).await };
+    let warm = bench.lock().warm.take();
+    let Some(warm) = warm.filter(|warm| swap.to.is_some() && !warm.live.instance.is_gone()) else {
+        return nothing_to_go_back_to(service, swap).await;
+    };
+    if swap.excludes {
+        return Box::pin(exchange(service, bench, swap, (candidate, warm))).await;
+    }
+    if let Some(retired) = service.place(warm.live) {
+        Replaced::of(retired).dismiss();
+    }
+    Back { answers: true, lost: String::new() }
+}
+
+fn is(live: &Live, installed: Option<&fleetswap_update::Installed>) -> bool {
+    installed.is_some_and(|installed| installed.release.id == live.installed.release.id)
+}
+
+/// The old instance still has its state: it only has to wake.
+async fn pointer_never_moved(service: &Service, bench: &Bench) -> Back {
+    let fresh = bench.lock().fresh.take();
+    if let Some(fresh) = fresh {
+        // It may be active; the old one may not be before it has ended.
+        fresh.instance.kill();
+        fresh.instance.ended().await;
+    }
+    let Some(old) = service.live() else { return Back { answers: false, lost: String::new() } };
+    let answers = wake(&*old.instance).await;
+    if answers {
+        service.reopen();
+    }
+    let lost = if answers || !old.installed.state.has_state() { "" } else { "the state of the old release" };
+    Back { answers, lost: lost.to_owned() }
+}
+
+/// A first install is undone, or the old worker is gone: the core starts the old release, if there is one.
+async fn nothing_to_go_back_to(service: &Service, swap: &Swap) -> Back {
+    if swap.to.is_none() {
+        if let Some(retired) = service.empty() {
+            Replaced::of(retired).dismiss();
+        }
+    } else if let Some(candidate) = service.vacate() {
+        // Whether they end or not: the old release must not start beside it.
+        let _ = timeout(QUIESCE_MAX, service.gate().drained()).await;
+        candidate.instance.kill();
+        candidate.instance.ended().await;
+    }
+    let stateful = swap.to.as_ref().is_some_and(|to| to.state.has_state());
+    let lost = if stateful { "the state: the old worker had ended".to_owned() } else { String::new() };
+    Back { answers: false, lost }
+}
+
+/// One of the two has state or background work: the candidate comes to rest before the old release wakes.
+async fn exchange(
+    service: &Arc<Service>,
+    bench: &Bench,
+    swap: &Swap,
+    (candidate, warm): (Arc<Live>, Replaced),
+) -> Back {
+    service.hold();
+    let quiet = timeout(QUIESCE_MAX, service.gate().drained()).await.is_ok();
+    let newest =
+        if quiet { saved_by(&candidate, &swap.carry).await } else { Err("calls never ended".to_owned()) };
+    candidate.instance.kill();
+    candidate.instance.ended().await;
+    let (state, mut lost) = match newest {
+        Ok(state) => (state, String::new()),
+        Err(why) if candidate.installed.state.has_state() => {
+            (None, format!("changes since the switch: {why}"))
+        }
+        Err(_) => (None, String::new()),
+    };
+    let old = warm.live;
+    let answers = match state {
+        Some((version, bytes)) => wake_with(&old, version, bytes).await,
+        None => wake(&*old.instance).await,
+    };
+    if answers {
+        drop(service.place(old));
+    } else {
+        // The core starts a new worker; the state that the old one had went with it.
+        drop(service.vacate());
+        if old.installed.state.has_state() {
+            lost = "the state: the old release could not take it back".to_owned();
+        }
+    }
+    bench.lock().saved = None;
+    Back { answers, lost }
+}
+
+/// The candidate's state, in a version that the old release reads.
+async fn saved_by(candidate: &Live, carry: &Carry) -> Result<Option<(u32, Bytes)>, String> {
+    let worker = &candidate.instance;
+    worker.deactivate().await.map_err(|error| error.to_string())?;
+    match carry {
+        Carry::Nothing => Ok(None),
+        Carry::Lost(words) => Err(words.clone()),
+        Carry::Version(version) => {
+            let state = worker.save_state(*version).await.map_err(|error| error.to_string())?;
+            Ok(Some((*version, state)))
+        }
+    }
+}
+
+/// A state can only be handed to a new instance: the old one goes, its worker stays.
+async fn wake_with(old: &Live, version: u32, state: Bytes) -> bool {
+    let worker = &old.instance;
+    let woken = async {
+        worker.destroy().await?;
+        worker.create(old.package.config.clone()).await?;
+        worker.restore_state(version, state).await?;
+        worker.activate().await
+    };
+    match woken.await {
+        Ok(()) => true,
+        Err(error) => {
+            let release = &old.installed.release;
+            tracing::error!(plugin = release.plugin, %release, %error, "the state could not go back");
+            worker.kill();
+            false
+        }
+    }
+}

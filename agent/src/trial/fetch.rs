@@ -1,0 +1,108 @@
+//! Fetching: trusted metadata first, then only what it names, all of it onto the disk.
+
+use std::time::SystemTime;
+
+use fleetswap_trust::{Digest, Manifest, Policy, Target, Trusted, manifest};
+use fleetswap_update::{Fault, Problem, Release};
+use tokio::task::spawn_blocking;
+
+use super::{Tools, problem};
+use crate::{convert, service::disk};
+
+/// Gets everything that a release needs. A release is trusted only by metadata that is fresh now.
+pub(super) async fn fetch(tools: &Tools, release: &Release, now: SystemTime) -> Result<(), Problem> {
+    let trusted = Box::pin(update(tools, now)).await?;
+    let target = listed(&trusted, release)?;
+    let id = Digest::from(*release.id.bytes());
+    let path =
+        Box::pin(tools.fetcher.blob(id, target.length)).await.map_err(|error| problem::fetching(&error))?;
+    let bytes = tokio::fs::read(&path).await.map_err(|error| unreadable(&error))?;
+    let manifest = read(&bytes, release)?;
+    suits(&manifest)?;
+    let platform = tools.shelf.platform_of(&manifest)?;
+    let shelf = tools.shelf.clone();
+    // From here on the manifest counts as verified: it lies where committed releases are started from.
+    let kept = spawn_blocking(move || shelf.manifests.put(&bytes)).await;
+    kept.map_err(|error| stopped(&error))?.map_err(|error| disk(&error))?;
+    for blob in [Some(platform.artifact), Some(platform.descriptor), manifest.config].into_iter().flatten() {
+        let got = Box::pin(tools.fetcher.blob(blob.sha256, blob.length)).await;
+        got.map_err(|error| problem::fetching(&error))?;
+    }
+    Ok(())
+}
+
+/// Brings the trusted metadata up to date. Roles that were accepted before a later one was refused are kept.
+async fn update(tools: &Tools, now: SystemTime) -> Result<Trusted, Problem> {
+    let _one = tools.updating.lock().await;
+    let known = fleetswap_trust::trusted(&tools.trust).map_err(|error| problem::trust(&error))?.versions();
+    let bundle = Box::pin(tools.fetcher.metadata(convert::versions(known))).await;
+    let bundle = bundle.map_err(|error| problem::fetching(&error))?;
+    let policy = Policy { allow_dev: tools.allow_dev_trust };
+    let updated = Box::pin(fleetswap_trust::update(&tools.trust, &bundle, now, policy)).await;
+    if let Ok(kept) = fleetswap_trust::trusted(&tools.trust) {
+        tools.tell_metadata(convert::versions(kept.versions()));
+    }
+    updated.map_err(|error| problem::trust(&error))
+}
+
+/// The signed entry of the release, which must be the very one that was offered.
+fn listed(trusted: &Trusted, release: &Release) -> Result<Target, Problem> {
+    let name = manifest::target_name(&release.plugin, &release.version, release.revision);
+    let refuse = |code, words: String| Problem {
+        check: name.as_str().into(),
+        ..Problem::new(Fault::Trust, code, words)
+    };
+    let target = trusted.release(&name).ok_or_else(|| {
+        let version = trusted.versions().targets;
+        refuse("RELEASE_NOT_LISTED", format!("no signed target {name} in targets v{version}"))
+    })?;
+    if target.sha256.bytes() != *release.id.bytes() {
+        let words = format!("the signed target {name} is another release than the one that was offered");
+        let problem = refuse("RELEASE_NOT_LISTED", words);
+        return Err(Problem {
+            got: release.id.to_string().into(),
+            wanted: target.sha256.to_string().into(),
+            ..problem
+        });
+    }
+    if target.withdrawn {
+        return Err(refuse("RELEASE_WITHDRAWN", format!("the publisher took {name} back")));
+    }
+    Ok(target)
+}
+
+fn read(bytes: &[u8], release: &Release) -> Result<Manifest, Problem> {
+    let manifest = Manifest::parse(bytes)
+        .map_err(|error| Problem::new(Fault::Release, error.code(), error.to_string()))?;
+    let says = (&manifest.plugin, &manifest.version, manifest.revision);
+    if says != (&release.plugin, &release.version, release.revision) {
+        let words = format!("the manifest describes {}, not what was offered", manifest.target_name());
+        return Err(Problem::new(Fault::Trust, "MANIFEST_MISMATCH", words));
+    }
+    Ok(manifest)
+}
+
+/// What this agent can't do for a release is said before anything large is fetched.
+fn suits(manifest: &Manifest) -> Result<(), Problem> {
+    let own = env!("CARGO_PKG_VERSION");
+    let parsed = semver::Version::parse(own)
+        .map_err(|error| Problem::new(Fault::Host, "AGENT_TOO_OLD", error.to_string()))?;
+    if manifest.min_agent > parsed {
+        let words = format!("the release needs agent {} or newer, this is {own}", manifest.min_agent);
+        let problem = Problem::new(Fault::Host, "AGENT_TOO_OLD", words);
+        return Err(Problem { got: own.into(), wanted: manifest.min_agent.to_string().into(), ..problem });
+    }
+    if !manifest.data.is_empty() {
+        let words = "the release brings data files, and this agent can't hand files to a plugin yet";
+        return Err(Problem::new(Fault::Release, "DATA_UNSUPPORTED", words));
+    }
+    Ok(())
+}
+
+fn unreadable(error: &std::io::Error) -> Problem {
+    Problem::new(Fault::Host, "STATE_DIR_FAILED", format!("the manifest can't be read back: {error}"))
+}
+
+fn stopped(error: &tokio::task::JoinError) -> Problem {
+    Problem::new(Fault::Host, "STATE_DIR_FAILED", format!("writing the manifest was cut short: {error}"))
+}

@@ -1,0 +1,75 @@
+//! Loading: a library into a worker, first a throw-away one, later the one that serves.
+
+use std::sync::Arc;
+
+use fleetswap_update::{Fault, Installed, Problem};
+
+use super::{Tools, bench::Bench, problem, verify};
+use crate::service::{Instance, Live, Package, Service};
+
+/// Loads the candidate into a throw-away worker.
+pub(super) async fn load(tools: &Tools, bench: &Bench, installed: &Installed) -> Result<(), Problem> {
+    let package = package(tools, bench, installed).await?;
+    let worker = launch(tools, &package).await?;
+    let mut on = bench.lock();
+    on.package = Some(package);
+    on.throwaway = Some(worker);
+    Ok(())
+}
+
+/// The release from the bench, or from disk.
+pub(super) async fn package(
+    tools: &Tools,
+    bench: &Bench,
+    installed: &Installed,
+) -> Result<Arc<Package>, Problem> {
+    match bench.package(installed.release.id) {
+        Some(package) => Ok(package),
+        None => verify::read(tools, installed.release.id).await,
+    }
+}
+
+pub(super) async fn launch(tools: &Tools, package: &Package) -> Result<Arc<dyn Instance>, Problem> {
+    Box::pin(tools.launch.launch(package)).await.map_err(|error| problem::loading(&error))
+}
+
+/// Makes the plugin's instance in a worker that was just launched.
+pub(super) async fn create(worker: &dyn Instance, package: &Package) -> Result<(), Problem> {
+    let created = worker.create(package.config.clone()).await;
+    created.map_err(|error| problem::asking(Fault::Release, "CREATE_FAILED", "create", (&error, worker)))
+}
+
+/// A worker with an instance that is not active yet.
+pub(super) async fn fresh(
+    tools: &Tools,
+    package: Arc<Package>,
+    installed: Installed,
+) -> Result<Arc<Live>, Problem> {
+    let worker = launch(tools, &package).await?;
+    create(&*worker, &package).await?;
+    Ok(Arc::new(Live::new(worker, package, installed)))
+}
+
+/// Starts the committed release and lets callers in. What was loaded before is used again, without the disk.
+pub(crate) async fn start(
+    tools: &Tools,
+    service: &Arc<Service>,
+    installed: &Installed,
+) -> Result<(), Problem> {
+    let before = service.live().filter(|live| live.package.release().id == installed.release.id);
+    let package = match before {
+        Some(live) => Arc::clone(&live.package),
+        None => verify::read(tools, installed.release.id).await?,
+    };
+    let live = fresh(tools, package, installed.clone()).await?;
+    activate(&*live.instance).await?;
+    drop(service.place(live));
+    Ok(())
+}
+
+/// Makes an instance active.
+pub(super) async fn activate(worker: &dyn Instance) -> Result<(), Problem> {
+    let activated = worker.activate().await;
+    activated
+        .map_err(|error| problem::asking(Fault::Release, "ACTIVATE_FAILED", "activate", (&error, worker)))
+}

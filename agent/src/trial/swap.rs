@@ -1,0 +1,196 @@
+//! The switch: a fresh instance takes the old one's place, with its state, and no call is lost for it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fleetswap_host::{CallError, Gate};
+use fleetswap_update::{Carry, Fault, Installed, Problem, Swap};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Tools,
+    bench::{Bench, Replaced},
+    load, problem,
+};
+use crate::service::{Instance, Live, Service};
+
+/// Longest wait for calls in flight before a switch that excludes is given up.
+const QUIESCE_MAX: Duration = Duration::from_secs(1);
+/// Share of the queue, in percent, at which a switch is given up.
+const QUEUE_SHARE_MAX: usize = 80;
+/// A switch is given up when a waiting call has less time left than this.
+const CALL_RESERVE: Duration = Duration::from_millis(500);
+/// How often the queue is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Makes the fresh instance; if the two exclude each other, brings the old one to rest and takes its state. Says
+/// what of the state is lost. When it fails, the old release goes on with the state that it had.
+pub(super) async fn pause(
+    tools: &Tools,
+    service: &Service,
+    bench: &Bench,
+    swap: &Swap,
+) -> Result<String, Problem> {
+    let Some(to) = &swap.to else { return Ok(String::new()) };
+    let package = load::package(tools, bench, to).await?;
+    let fresh = load::fresh(tools, package, to.clone()).await?;
+    let old = in_place(service, swap.from.as_ref());
+    let rested = match (&old, swap.excludes) {
+        (Some(old), true) => Box::pin(rest(service, old, &swap.carry)).await,
+        (Some(_), false) => Ok(Rest::default()),
+        (None, _) => Ok(Rest { lost: lost_before(swap), ..Rest::default() }),
+    };
+    let Rest { held_since, saved, lost } = rested?;
+    let mut on = bench.lock();
+    on.fresh = Some(fresh);
+    on.saved = saved;
+    on.held_since = held_since;
+    Ok(lost)
+}
+
+/// An old release at rest.
+#[derive(Default)]
+struct Rest {
+    held_since: Option<Instant>,
+    saved: Option<(u32, Bytes)>,
+    lost: String,
+}
+
+/// The release in place, if it is the one that is to leave and its worker lives.
+fn in_place(service: &Service, from: Option<&Installed>) -> Option<Arc<Live>> {
+    let live = service.live().filter(|live| !live.instance.is_gone())?;
+    from.filter(|from| from.release.id == live.installed.release.id).map(|_| live)
+}
+
+fn lost_before(swap: &Swap) -> String {
+    match &swap.from {
+        Some(from) if from.state.has_state() => {
+            format!("{} had no worker that could save its state", from.release)
+        }
+        Some(_) | None => String::new(),
+    }
+}
+
+async fn rest(service: &Service, old: &Arc<Live>, carry: &Carry) -> Result<Rest, Problem> {
+    let held_since = Instant::now();
+    service.hold();
+    let coming_to_rest = async {
+        let drained = tokio::time::timeout(QUIESCE_MAX, service.gate().drained()).await;
+        drained.map_err(|_| busy(format!("calls were in flight for {} ms", QUIESCE_MAX.as_millis())))?;
+        save(&*old.instance, carry).await
+    };
+    let rested = tokio::select! {
+        rested = coming_to_rest => rested,
+        problem = pressed(service.gate()) => Err(problem),
+    };
+    match rested {
+        Ok(saved) => {
+            let lost = if let Carry::Lost(words) = carry { words.clone() } else { String::new() };
+            Ok(Rest { held_since: Some(held_since), saved, lost })
+        }
+        Err(problem) => {
+            wake(&*old.instance).await;
+            service.reopen();
+            Err(problem)
+        }
+    }
+}
+
+/// Faults of the old release are not the candidate's.
+async fn save(old: &dyn Instance, carry: &Carry) -> Result<Option<(u32, Bytes)>, Problem> {
+    let failed =
+        |code, check| move |error: CallError| problem::asking(Fault::Host, code, check, (&error, old));
+    old.deactivate().await.map_err(failed("DEACTIVATE_FAILED", "deactivate of the old release"))?;
+    match carry {
+        Carry::Version(version) => {
+            let state = old.save_state(*version).await;
+            Ok(Some((*version, state.map_err(failed("SAVE_STATE_FAILED", "save_state of the old release"))?)))
+        }
+        Carry::Nothing | Carry::Lost(_) => Ok(None),
+    }
+}
+
+/// Makes an instance active that may be so already.
+pub(super) async fn wake(old: &dyn Instance) -> bool {
+    match old.activate().await {
+        Ok(()) | Err(CallError::Illegal) => true,
+        Err(error) => {
+            tracing::error!(%error, "the old release could not be made active again");
+            false
+        }
+    }
+}
+
+/// Waits until going on would cost a waiting call.
+async fn pressed(gate: &Gate<Arc<Live>>) -> Problem {
+    loop {
+        let pressure = gate.queue_pressure();
+        if pressure.is_above(QUEUE_SHARE_MAX) {
+            return busy(format!("{} calls were waiting", pressure.calls));
+        }
+        if pressure.earliest_deadline.is_some_and(|deadline| deadline < Instant::now() + CALL_RESERVE) {
+            return busy("the deadline of a waiting call came near".to_owned());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn busy(why: String) -> Problem {
+    let words = format!("the switch was given up because it would have cost a call: {why}");
+    let problem = Problem::new(Fault::Host, "SWAP_BUSY", words);
+    Problem { check: "no call is lost".into(), got: why.into(), ..problem }
+}
+
+/// Hands the saved state to the fresh instance.
+pub(super) async fn restore(service: &Service, bench: &Bench) -> Result<(), Problem> {
+    let fresh = fresh(bench)?;
+    let saved = bench.lock().saved.clone();
+    let Some((version, state)) = saved else { return Ok(()) };
+    let worker = &*fresh.instance;
+    let restored = async {
+        let restored = worker.restore_state(version, state).await;
+        restored.map_err(|e| {
+            problem::asking(Fault::Release, "RESTORE_STATE_FAILED", "restore_state", (&e, worker))
+        })
+    };
+    unless_pressed(service, restored).await
+}
+
+/// Makes the fresh instance active.
+pub(super) async fn activate(service: &Service, bench: &Bench) -> Result<(), Problem> {
+    let fresh = fresh(bench)?;
+    unless_pressed(service, load::activate(&*fresh.instance)).await
+}
+
+async fn unless_pressed(
+    service: &Service,
+    work: impl Future<Output = Result<(), Problem>>,
+) -> Result<(), Problem> {
+    tokio::select! {
+        done = work => done,
+        problem = pressed(service.gate()) => Err(problem),
+    }
+}
+
+fn fresh(bench: &Bench) -> Result<Arc<Live>, Problem> {
+    bench.lock().fresh.clone().ok_or_else(|| {
+        Problem::new(
+            Fault::Host,
+            "WORKER_START_FAILED",
+            "the fresh instance of the switch is no longer there",
+        )
+    })
+}
+
+/// Callers are answered by the fresh instance from here on. The pause in microseconds.
+pub(super) fn move_pointer(tools: &Tools, service: &Arc<Service>, bench: &Bench) -> Result<u64, Problem> {
+    let fresh = fresh(bench)?;
+    let plugin = fresh.installed.release.plugin.clone();
+    let old = service.place(fresh);
+    let mut on = bench.lock();
+    on.fresh = None;
+    on.warm = old.map(Replaced::of);
+    let pause = on.held_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+    tools.metrics.swapped(&plugin);
+    Ok(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX))
+}

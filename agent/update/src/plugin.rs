@@ -1,0 +1,378 @@
+//! The whole of one plugin on one host: how its parts move together at each event.
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Event, Fact, Failure, Fault, Generation, HEALTHY_DEADLINE_MS, Installed, Offer, Outcome, Problem, Proof,
+    Release, ReleaseId, Service, Serving, Stage, Step, Switch, Target, Time, Trial, Verdict, Way,
+    service::AfterDeath, trial::Move,
+};
+
+/// Releases that a host remembers as bad; the oldest is forgotten first.
+pub const DENIED_MAX: usize = 128;
+
+/// One plugin on one host. The record on disk is this, and work follows from it alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plugin {
+    /// The plugin's name.
+    pub(crate) name: String,
+    /// The highest that was accepted.
+    pub(crate) generation: Generation,
+    /// The boot in which the agent last started.
+    pub(crate) boot_id: String,
+    /// Count of beginnings of trials.
+    pub(crate) serial: u64,
+    /// What answers between trials.
+    pub(crate) service: Service,
+    /// The attempt under way.
+    pub(crate) trial: Option<Trial>,
+    /// What comes after it, or waits for the host's trial slot.
+    pub(crate) next: Option<Offer>,
+    /// How the last attempt ended.
+    pub(crate) last: Option<Verdict>,
+    /// Releases that failed here by their own fault; at most [`DENIED_MAX`].
+    pub(crate) denied: Vec<Denied>,
+    /// The lowest version that may be installed.
+    pub(crate) floor: Option<Version>,
+}
+
+/// A release that is never loaded here again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// Which.
+    pub release: Release,
+    /// The code of its failure.
+    pub code: String,
+    /// One sentence.
+    pub reason: String,
+}
+
+impl Plugin {
+    /// A plugin that this host has not seen before.
+    #[must_use]
+    pub const fn new(name: String) -> Self {
+        Self {
+            name,
+            generation: Generation { epoch: 0, n: 0 },
+            boot_id: String::new(),
+            serial: 0,
+            service: Service::Empty,
+            trial: None,
+            next: None,
+            last: None,
+            denied: Vec::new(),
+            floor: None,
+        }
+    }
+
+    /// Takes in one event. Save what comes out before doing its [`Plugin::work`].
+    #[must_use]
+    pub fn step(mut self, event: Event) -> Self {
+        let Event { now, fact } = event;
+        match fact {
+            Fact::Started { boot_id, clean_stop } => self.started(now, boot_id, clean_stop),
+            Fact::Told(offer) => self.told(offer),
+            Fact::SlotGranted => self.begin(now),
+            Fact::TimePassed => self.time_passed(now),
+            Fact::Trial { serial, outcome } => self.outcome(now, serial, outcome),
+            Fact::Ready(id) => self.ready(id),
+            Fact::Died(id, problem) => self.died(now, id, problem),
+            Fact::StartFailed(id, problem) => self.start_failed(now, id, problem),
+        }
+        self.settle();
+        self
+    }
+
+    fn told(&mut self, offer: Offer) {
+        if offer.generation >= self.generation {
+            self.generation = offer.generation;
+            self.next = Some(offer);
+        }
+    }
+
+    fn begin(&mut self, now: Time) {
+        if self.trial.is_some() {
+            return;
+        }
+        let Some(offer) = self.next.take() else { return };
+        match offer.target.clone() {
+            Target::Nothing => {
+                self.service = Service::Empty;
+                self.last = Some(Verdict::committed(offer, None));
+            }
+            Target::Release(release) => self.begin_trial(now, offer, &release),
+        }
+    }
+
+    fn begin_trial(&mut self, now: Time, offer: Offer, release: &Release) {
+        let previous = self.service.previous().filter(|previous| previous.release.id == release.id);
+        let way = if previous.is_some() { Way::Back } else { Way::Install };
+        self.serial += 1;
+        self.trial = Some(Trial {
+            serial: self.serial,
+            candidate: previous.cloned(),
+            way,
+            step: first_step(way, now),
+            deadline: deadline(&offer, now),
+            offer,
+            busy: 0,
+            interruptions: 0,
+            pause_us: 0,
+            lost: String::new(),
+        });
+    }
+
+    fn time_passed(&mut self, now: Time) {
+        let Some(trial) = &mut self.trial else { return };
+        if let Step::Switching(Switch::Busy { at }) = trial.step {
+            if now >= at {
+                trial.step = Step::Switching(Switch::Pausing);
+            }
+        } else if trial.is_before_switch() && now >= trial.deadline {
+            let problem = too_late(trial);
+            self.fail(problem);
+        }
+    }
+
+    fn outcome(&mut self, now: Time, serial: u64, outcome: Outcome) {
+        let Some(trial) = self.trial.as_ref().filter(|trial| trial.serial == serial) else { return };
+        match trial.take(now, outcome) {
+            Move::Stay => {}
+            Move::To(step) => self.go_to(step),
+            Move::Judge(candidate) => self.judge(*candidate),
+            Move::Save(lost) => {
+                self.note_lost(lost);
+                self.go_to(Step::Switching(Switch::Saved));
+            }
+            Move::Switched(pause_us) => self.switched(now, pause_us),
+            Move::Commit(proof) => self.commit(proof),
+            Move::Fail(problem) => self.fail(problem),
+            Move::GoBack(problem) => self.go_back(problem),
+            Move::End(answers, lost) => {
+                self.note_lost(lost);
+                self.went_back(now, answers);
+            }
+        }
+    }
+
+    fn go_to(&mut self, step: Step) {
+        if let Some(trial) = &mut self.trial {
+            if matches!(step, Step::Switching(Switch::Busy { .. })) {
+                trial.busy += 1;
+            }
+            trial.step = step;
+        }
+    }
+
+    fn note_lost(&mut self, lost: String) {
+        if let Some(trial) = self.trial.as_mut().filter(|_| !lost.is_empty()) {
+            trial.lost = if trial.lost.is_empty() { lost } else { format!("{}; {lost}", trial.lost) };
+        }
+    }
+
+    /// The host's own rules about a verified release; a part that did not change is adopted without a swap.
+    fn judge(&mut self, candidate: Installed) {
+        let Some(trial) = &mut self.trial else { return };
+        if trial.offer.target.release() != Some(&candidate.release) {
+            let words = format!("the manifest describes {}, which was not offered", candidate.release);
+            return self.fail(Problem::new(Fault::Trust, "MANIFEST_MISMATCH", words));
+        }
+        let unchanged = self.service.active().is_some_and(|active| active.part == candidate.part);
+        trial.candidate = Some(candidate);
+        if let Some(problem) = self.trial.as_ref().and_then(|trial| self.refusal(&trial.offer)) {
+            self.fail(problem);
+        } else if unchanged {
+            self.adopt();
+        } else {
+            self.go_to(Step::Loading);
+        }
+    }
+
+    fn adopt(&mut self) {
+        let Some(Trial { candidate: Some(candidate), offer, .. }) = self.trial.take() else { return };
+        if let Service::Serving(serving) = &mut self.service {
+            serving.active = candidate;
+            serving.offer = offer.clone();
+        }
+        self.last = Some(Verdict::committed(offer, Some(Proof::Unchanged)));
+    }
+
+    fn switched(&mut self, now: Time, pause_us: u64) {
+        let Some(trial) = &mut self.trial else { return };
+        trial.pause_us = pause_us;
+        match trial.way {
+            Way::Install => trial.step = Step::Probation { until: now.after(trial.offer.min_healthy_ms) },
+            Way::Back => self.commit(Proof::Before),
+        }
+    }
+
+    /// The record of this is the commit.
+    pub(crate) fn commit(&mut self, proof: Proof) {
+        let Some(trial) = self.trial.take() else { return };
+        let Trial { candidate: Some(candidate), offer, pause_us, lost, .. } = trial else { return };
+        if let Some(floor) = candidate.floor.clone().filter(|floor| *floor <= candidate.release.version) {
+            self.floor = self.floor.take().max(Some(floor));
+        }
+        let old = match std::mem::replace(&mut self.service, Service::Empty) {
+            Service::Serving(serving) => Some(serving.active),
+            Service::Empty => None,
+        };
+        self.service = Service::Serving(Box::new(Serving::committed(candidate, old, offer.clone())));
+        self.last = Some(Verdict { pause_us, lost, ..Verdict::committed(offer, Some(proof)) });
+    }
+
+    /// The trial ends; callers never noticed it.
+    pub(crate) fn fail(&mut self, problem: Problem) {
+        self.blame(&problem);
+        let Some(trial) = self.trial.take() else { return };
+        // Trust is judged while metadata arrives, and is part of verifying whichever step notices.
+        let stage = if problem.fault == Fault::Trust { Stage::Verifying } else { trial.stage() };
+        let failure = Failure { stage, problem: problem.bounded(), next: self.stays() };
+        self.last = Some(Verdict::failed(trial, Stage::Rejected, failure));
+    }
+
+    /// The verdict stands from here on; only the way back is left to do.
+    pub(crate) fn go_back(&mut self, problem: Problem) {
+        self.blame(&problem);
+        let (first, stays) = (self.service.active().is_none(), self.stays());
+        let Some(trial) = &mut self.trial else { return };
+        let moved = trial.pointer_may_have_moved() && !first;
+        let verdict = if moved { Stage::RolledBack } else { Stage::Rejected };
+        let next = if moved { stays.replacen("stays", "back", 1) } else { stays };
+        let failure = Box::new(Failure { stage: trial.stage(), problem: problem.bounded(), next });
+        trial.step = Step::RollingBack { failure, verdict };
+    }
+
+    pub(crate) fn went_back(&mut self, now: Time, answers: bool) {
+        let Some(trial) = self.trial.take() else { return };
+        let Step::RollingBack { failure, verdict } = trial.step.clone() else {
+            self.trial = Some(trial);
+            return;
+        };
+        if let Service::Serving(serving) = &mut self.service {
+            if answers { serving.ready() } else { serving.started(now, false) }
+        }
+        self.last = Some(Verdict::failed(trial, verdict, *failure));
+    }
+
+    /// A release fault denies the release. The way back to a release that has proved itself blames nobody.
+    fn blame(&mut self, problem: &Problem) {
+        let Some(trial) = self.trial.as_ref().filter(|trial| trial.way == Way::Install) else { return };
+        if let (Fault::Release, Some(release)) = (problem.fault, trial.offer.target.release()) {
+            let release = release.clone();
+            self.deny(release, problem);
+        }
+    }
+
+    fn deny(&mut self, release: Release, problem: &Problem) {
+        if self.is_denied(release.id).is_some() {
+            return;
+        }
+        if self.denied.len() >= DENIED_MAX {
+            self.denied.remove(0);
+        }
+        let bounded = problem.clone().bounded();
+        self.denied.push(Denied { release, code: bounded.code.into(), reason: bounded.message.into() });
+    }
+
+    pub(crate) fn is_denied(&self, id: ReleaseId) -> Option<&Denied> {
+        self.denied.iter().find(|denied| denied.release.id == id)
+    }
+
+    fn ready(&mut self, id: ReleaseId) {
+        if let Some(serving) = self.service.serving_as(id) {
+            serving.ready();
+        }
+    }
+
+    fn died(&mut self, now: Time, id: ReleaseId, problem: Problem) {
+        let on_trial = self.trial.as_ref().is_some_and(|trial| {
+            trial.pointer_may_have_moved() && trial.candidate.as_ref().is_some_and(|it| it.release.id == id)
+        });
+        if on_trial {
+            return self.go_back(problem);
+        }
+        // In the middle of a switch the old release is not given up: it is started again on the way back.
+        let owned = self.trial_owns_gate();
+        let Some(serving) = self.service.serving_as(id) else { return };
+        match serving.died(now, !owned) {
+            AfterDeath::Restart => {}
+            AfterDeath::GiveUp => self.give_up(now, problem),
+        }
+    }
+
+    fn start_failed(&mut self, now: Time, id: ReleaseId, problem: Problem) {
+        if problem.fault == Fault::Release {
+            self.died(now, id, problem);
+        } else if let Some(serving) = self.service.serving_as(id) {
+            serving.start_failed(now);
+        }
+    }
+
+    /// Returns to the previous release for good: the one that crashed is denied, so it never goes back and forth.
+    fn give_up(&mut self, now: Time, problem: Problem) {
+        let Service::Serving(serving) = &mut self.service else { return };
+        let Some(previous) = serving.previous.take() else { return };
+        let crashed = std::mem::replace(&mut serving.active, previous);
+        let next = format!("back on {}", serving.active.release);
+        let offer = serving.offer.clone();
+        serving.deaths.clear();
+        serving.restarts = 0;
+        serving.started(now, false);
+        let message = format!("{} died {} times within 60 s: {}", crashed.release, 3, problem.message);
+        let problem = Problem {
+            fault: Fault::Release,
+            code: "CRASH_LOOP".into(),
+            message: message.into(),
+            tries: 3,
+            ..problem
+        };
+        self.deny(crashed.release, &problem);
+        let failure = Failure { stage: Stage::Committed, problem: problem.bounded(), next };
+        self.last = Some(Verdict { failure: Some(failure), ..Verdict::of(offer, Stage::RolledBack) });
+    }
+
+    /// Whether the trial, not the committed release, decides who answers callers.
+    pub(crate) fn trial_owns_gate(&self) -> bool {
+        self.trial.as_ref().is_some_and(|trial| !trial.is_before_switch())
+    }
+
+    pub(crate) fn stays(&self) -> String {
+        self.service
+            .active()
+            .map_or_else(|| "nothing runs".to_owned(), |active| format!("stays on {}", active.release))
+    }
+}
+
+/// The first step of a trial on this way.
+pub(crate) const fn first_step(way: Way, now: Time) -> Step {
+    match way {
+        Way::Install => Step::Fetching { tries: 0, at: now },
+        Way::Back => Step::Switching(Switch::Pausing),
+    }
+}
+
+/// When the switch must have begun.
+pub(crate) const fn deadline(offer: &Offer, now: Time) -> Time {
+    match offer.healthy_deadline_ms {
+        0 => now.after(HEALTHY_DEADLINE_MS),
+        ms => now.after(ms),
+    }
+}
+
+fn too_late(trial: &Trial) -> Problem {
+    let (fault, code, doing) = match trial.stage() {
+        Stage::Fetching => (Fault::Link, "FETCH_DEADLINE", "fetching"),
+        Stage::Verifying => (Fault::Host, "VERIFY_DEADLINE", "verifying"),
+        Stage::Loading => (Fault::Release, "HEALTHY_DEADLINE", "loading"),
+        Stage::Probing => (Fault::Release, "HEALTHY_DEADLINE", "probing"),
+        Stage::Offered | Stage::Switching | Stage::Probation | Stage::Committed => {
+            (Fault::Host, "HEALTHY_DEADLINE", "switching")
+        }
+        Stage::RollingBack | Stage::RolledBack | Stage::Rejected => {
+            (Fault::Host, "HEALTHY_DEADLINE", "going back")
+        }
+    };
+    Problem::new(fault, code, format!("the host was still {doing} when the healthy deadline ran out"))
+}

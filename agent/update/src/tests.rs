@@ -1,0 +1,5 @@
+//! The core as a whole: stories, and properties over all orders of events.
+
+mod host;
+mod properties;
+mod stories;

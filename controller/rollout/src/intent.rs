@@ -1,0 +1,353 @@
+//! What an operator asks for, and whether it may begin: the choice of the assignment, conflicts, the way back.
+
+use std::collections::BTreeSet;
+
+use semver::Version;
+
+use crate::{
+    Assignment, AssignmentKey, Fleet, InvalidPolicy, Policy, Release, Rollout, RolloutId, RolloutState,
+    Selector, Spec, Trigger,
+};
+
+/// The wish to move an assignment to a release.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// `None`: the only assignment of the plugin.
+    pub selector: Option<Selector>,
+    /// Where to.
+    pub release: Release,
+    /// Platforms that it is built for.
+    pub platforms: BTreeSet<String>,
+    /// The rules.
+    pub policy: Policy,
+}
+
+/// The wish to go back.
+#[derive(Clone, Debug)]
+pub struct Rollback {
+    /// Which plugin.
+    pub plugin: String,
+    /// `None`: the only assignment of the plugin.
+    pub selector: Option<Selector>,
+    /// `None`: the release before the present one; after a failed rollout, the present one.
+    pub to: Option<Version>,
+    /// The rules.
+    pub policy: Policy,
+}
+
+/// What a wish comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Started {
+    /// Every host runs it already, or is told to.
+    NothingToDo(AssignmentKey),
+    /// To be stored, in one transaction.
+    Start(Box<Change>),
+}
+
+/// A rollout that begins, with its assignment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Set if the rollout is the first of its assignment: it is made with it.
+    pub assignment: Option<Assignment>,
+    /// The rollout.
+    pub rollout: Rollout,
+}
+
+/// Why a wish is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A first push has to say which hosts it is for.
+    #[error("{plugin} is not assigned to any host yet")]
+    HostsRequired {
+        /// Which plugin.
+        plugin: String,
+    },
+    /// Several assignments and none named.
+    #[error("{plugin} has {} assignments: {}", selectors.len(), selectors.join("; "))]
+    Ambiguous {
+        /// Which plugin.
+        plugin: String,
+        /// Their selectors.
+        selectors: Vec<String>,
+    },
+    /// No such assignment to go back.
+    #[error("{plugin} has no assignment for `{selector}`")]
+    Unknown {
+        /// Which plugin.
+        plugin: String,
+        /// What was asked for.
+        selector: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A host would have two assignments of one plugin.
+    #[error("`{selector}` and the assignment `{other}` of {plugin} both match host {host}")]
+    Overlap {
+        /// Which plugin.
+        plugin: String,
+        /// What was asked for.
+        selector: String,
+        /// The assignment that is there.
+        other: String,
+        /// A host that matches both.
+        host: String,
+    },
+    /// No host matches a selector that would become an assignment.
+    #[error("no known host matches `{selector}`")]
+    NoHostsMatch {
+        /// What was asked for.
+        selector: String,
+    },
+    /// One rollout of an assignment at a time.
+    #[error("{rollout} ({plugin} {version}, {state}) holds this assignment")]
+    InProgress {
+        /// The one that goes on.
+        rollout: RolloutId,
+        /// Which plugin.
+        plugin: String,
+        /// Where it goes.
+        version: String,
+        /// How far it is.
+        state: RolloutState,
+    },
+    /// A push can't go below what hosts run.
+    #[error("{plugin} {version} is below {committed}, which {host} runs")]
+    Downgrade {
+        /// Which plugin.
+        plugin: String,
+        /// Asked for.
+        version: String,
+        /// What runs.
+        committed: String,
+        /// Where it runs.
+        host: String,
+    },
+    /// There is nothing before the present release.
+    #[error("no release of {plugin} succeeded before the present one for `{selector}`")]
+    NoTarget {
+        /// Which plugin.
+        plugin: String,
+        /// Which assignment.
+        selector: String,
+    },
+    /// The version never succeeded in this assignment.
+    #[error("{plugin} {version} is not in the history of `{selector}`")]
+    TargetUnknown {
+        /// Which plugin.
+        plugin: String,
+        /// Which assignment.
+        selector: String,
+        /// Asked for.
+        version: String,
+        /// Versions that can be asked for.
+        known: Vec<String>,
+    },
+    /// Rules that can't work.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+}
+
+impl Refusal {
+    /// The stable code, with a page in `docs/errors/`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::HostsRequired { .. } => "ASSIGNMENT_MISSING",
+            Self::Ambiguous { .. } => "ASSIGNMENT_AMBIGUOUS",
+            Self::Unknown { .. } => "ASSIGNMENT_UNKNOWN",
+            Self::Overlap { .. } => "ASSIGNMENT_OVERLAP",
+            Self::NoHostsMatch { .. } => "NO_HOSTS_MATCH",
+            Self::InProgress { .. } => "ROLLOUT_IN_PROGRESS",
+            Self::Downgrade { .. } => "PUSH_DOWNGRADE",
+            Self::NoTarget { .. } => "ROLLBACK_NO_TARGET",
+            Self::TargetUnknown { .. } => "ROLLBACK_TARGET_UNKNOWN",
+            Self::Policy(_) => "POLICY_INVALID",
+        }
+    }
+}
+
+impl Push {
+    /// Decides what the push comes to. `rollouts` are those that a plan gets.
+    pub fn start(&self, fleet: &Fleet, rollouts: &[Rollout], id: RolloutId) -> Result<Started, Refusal> {
+        self.policy.check()?;
+        let plugin = &self.release.plugin;
+        let (assignment, is_new) = match chosen(fleet, plugin, self.selector.as_ref()) {
+            Ok(assignment) => (assignment.clone(), false),
+            Err(Refusal::Unknown { .. }) => (self.assign(fleet)?, true),
+            Err(refusal) => return Err(refusal),
+        };
+        free(rollouts, &assignment.key)?;
+        if assignment.release() == Some(&self.release) && !has_strays(fleet, rollouts, &assignment) {
+            return Ok(Started::NothingToDo(assignment.key));
+        }
+        self.refuse_downgrade(fleet, &assignment)?;
+        let spec = Spec {
+            id,
+            from: assignment.release().cloned(),
+            to: Some(self.release.clone()),
+            key: assignment.key.clone(),
+            platforms: self.platforms.clone(),
+            trigger: Trigger::Push,
+            policy: self.policy,
+        };
+        let assignment = is_new.then_some(assignment);
+        Ok(Started::Start(Box::new(Change { assignment, rollout: Rollout::new(spec) })))
+    }
+
+    /// A new assignment, if no known host would then have two.
+    fn assign(&self, fleet: &Fleet) -> Result<Assignment, Refusal> {
+        let plugin = &self.release.plugin;
+        let Some(selector) = self.selector.clone() else {
+            return Err(Refusal::HostsRequired { plugin: plugin.clone() });
+        };
+        let is_match = |selector: &Selector, host: &crate::Host| selector.matches(&host.labels, &host.name);
+        for other in fleet.of_plugin(plugin) {
+            let both = |host: &&crate::Host| is_match(&selector, host) && is_match(&other.key.selector, host);
+            if let Some(host) = fleet.hosts.values().find(both) {
+                return Err(Refusal::Overlap {
+                    plugin: plugin.clone(),
+                    selector: selector.to_string(),
+                    other: other.key.selector.to_string(),
+                    host: host.name.clone(),
+                });
+            }
+        }
+        if !selector.is_all() && !fleet.hosts.values().any(|host| is_match(&selector, host)) {
+            return Err(Refusal::NoHostsMatch { selector: selector.to_string() });
+        }
+        Ok(Assignment { key: AssignmentKey { plugin: plugin.clone(), selector }, history: Vec::new() })
+    }
+
+    /// Hosts would refuse a lower version in an offer that isn't a rollback, so it is said before any is asked.
+    fn refuse_downgrade(&self, fleet: &Fleet, assignment: &Assignment) -> Result<(), Refusal> {
+        let key = &assignment.key;
+        for (_, host) in fleet.members(key) {
+            let active = host.reported(&key.plugin).and_then(|reported| reported.active.as_ref());
+            if let Some(active) = active.filter(|active| self.release.is_below(active)) {
+                return Err(Refusal::Downgrade {
+                    plugin: key.plugin.clone(),
+                    version: self.release.version.to_string(),
+                    committed: active.version.to_string(),
+                    host: host.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rollback {
+    /// The assignment that goes back, and where to; `None`: the plugin is removed, since its first rollout failed.
+    pub fn target(
+        &self,
+        fleet: &Fleet,
+        rollouts: &[Rollout],
+    ) -> Result<(AssignmentKey, Option<Release>), Refusal> {
+        let assignment = match chosen(fleet, &self.plugin, self.selector.as_ref()) {
+            Err(Refusal::HostsRequired { plugin }) => {
+                Err(Refusal::Unknown { plugin, selector: "all".to_owned(), known: Vec::new() })
+            }
+            other => other,
+        }?;
+        free(rollouts, &assignment.key)?;
+        let key = assignment.key.clone();
+        let (plugin, selector) = (key.plugin.clone(), key.selector.to_string());
+        if let Some(version) = &self.to {
+            let found = assignment.history.iter().find(|release| release.version == *version).cloned();
+            let known = || assignment.history.iter().map(|release| release.version.to_string()).collect();
+            return found.map(|release| (key, Some(release))).ok_or_else(|| Refusal::TargetUnknown {
+                plugin,
+                selector,
+                version: version.to_string(),
+                known: known(),
+            });
+        }
+        if has_strays(fleet, rollouts, assignment) {
+            return Ok((key, assignment.release().cloned()));
+        }
+        match assignment.history.get(1) {
+            Some(release) => Ok((key, Some(release.clone()))),
+            None => Err(Refusal::NoTarget { plugin, selector }),
+        }
+    }
+
+    /// Decides what the rollback comes to; `platforms` are those of its target.
+    pub fn start(
+        &self,
+        fleet: &Fleet,
+        rollouts: &[Rollout],
+        id: RolloutId,
+        platforms: BTreeSet<String>,
+    ) -> Result<Started, Refusal> {
+        self.policy.check()?;
+        let (key, to) = self.target(fleet, rollouts)?;
+        let assignment = fleet.assignments.get(&key);
+        let from = assignment.and_then(Assignment::release).cloned();
+        if from == to && !assignment.is_some_and(|assignment| has_strays(fleet, rollouts, assignment)) {
+            return Ok(Started::NothingToDo(key));
+        }
+        let spec = Spec { id, key, from, to, platforms, trigger: Trigger::Rollback, policy: self.policy };
+        Ok(Started::Start(Box::new(Change { assignment: None, rollout: Rollout::new(spec) })))
+    }
+}
+
+/// The assignment that a selector names, or the only one.
+fn chosen<'a>(
+    fleet: &'a Fleet,
+    plugin: &'a str,
+    selector: Option<&Selector>,
+) -> Result<&'a Assignment, Refusal> {
+    let all: Vec<&Assignment> = fleet.of_plugin(plugin).collect();
+    let selectors = || all.iter().map(|assignment| assignment.key.selector.to_string()).collect();
+    match selector {
+        Some(selector) => {
+            let found = all.iter().find(|assignment| assignment.key.selector == *selector);
+            found.copied().ok_or_else(|| Refusal::Unknown {
+                plugin: plugin.to_owned(),
+                selector: selector.to_string(),
+                known: selectors(),
+            })
+        }
+        None => match all[..] {
+            [] => Err(Refusal::HostsRequired { plugin: plugin.to_owned() }),
+            [only] => Ok(only),
+            _ => Err(Refusal::Ambiguous { plugin: plugin.to_owned(), selectors: selectors() }),
+        },
+    }
+}
+
+fn free(rollouts: &[Rollout], key: &AssignmentKey) -> Result<(), Refusal> {
+    let running = |rollout: &&Rollout| rollout.spec.key == *key && !rollout.progress.state.has_ended();
+    match rollouts.iter().find(running) {
+        None => Ok(()),
+        Some(rollout) => Err(Refusal::InProgress {
+            rollout: rollout.spec.id,
+            plugin: key.plugin.clone(),
+            version: rollout
+                .spec
+                .to
+                .as_ref()
+                .map_or_else(|| "nothing".to_owned(), |to| to.version.to_string()),
+            state: rollout.progress.state,
+        }),
+    }
+}
+
+/// Whether hosts were told to run something else than the assignment's release: they committed in a rollout that then
+/// failed, or they came late and failed. Hosts that are merely away are none.
+fn has_strays(fleet: &Fleet, rollouts: &[Rollout], assignment: &Assignment) -> bool {
+    let key = &assignment.key;
+    let succeeded =
+        |rollout: &&Rollout| rollout.spec.key == *key && rollout.progress.state == RolloutState::Succeeded;
+    let last = rollouts.iter().filter(succeeded).max_by_key(|rollout| rollout.spec.id);
+    let failed_late = last.is_some_and(|last| last.members.values().any(|member| member.state.has_failed()));
+    let since = last.map(|last| last.spec.id);
+    failed_late
+        || fleet
+            .members(key)
+            .filter_map(|(_, host)| host.desired(&key.plugin))
+            .any(|desired| desired.rollout > since && desired.target.as_ref() != assignment.release())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Exit codes, and which error gives which.
+
+use std::{io, process::ExitCode};
+
+use fleetswap_proto::Explained;
+use serde_json::Value;
+use tonic::{Code, Status};
+
+/// What the process ends with. The numbers are a promise to scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// It went as asked.
+    Ok = 0,
+    /// Something went wrong; the error says what.
+    Error = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The rollout failed, was halted, or rolled back.
+    Failed = 3,
+    /// The wait ran out; the rollout goes on.
+    WaitRanOut = 5,
+    /// Somebody else was first: another rollout, other metadata.
+    Conflict = 6,
+    /// The release was rejected before it was offered to a host.
+    Rejected = 7,
+    /// Ctrl-C: the rollout goes on.
+    Detached = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error on its way to the operator.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(super) error: Box<Explained>,
+    pub(super) exit: Exit,
+    /// The comparison that the error is about, for JSON output.
+    pub(super) diff: Option<Value>,
+}
+
+impl Failure {
+    /// An error with the exit code that belongs to its code.
+    pub(super) fn new(error: Explained) -> Self {
+        Self { exit: exit_of(&error.code), error: Box::new(error), diff: None }
+    }
+
+    /// A command line that clap refused.
+    pub(super) fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or_default();
+        let (hints, why): (Vec<&str>, Vec<&str>) = lines
+            .partition(|line| ["tip:", "Usage:", "For more"].iter().any(|start| line.starts_with(start)));
+        let what = first.strip_prefix("error: ").unwrap_or(first);
+        let why =
+            if why.is_empty() { "the command line was not understood".to_owned() } else { why.join("; ") };
+        Self::new(Explained::new("USAGE", what, why, hints.join("; ")))
+    }
+
+    /// A file or the system refused.
+    pub(super) fn io(doing: &str, error: &io::Error) -> Self {
+        let fix = "check that the path is right, that you may use it, and that the disk has room";
+        Self::new(Explained::new("IO", format!("{doing} failed"), error.to_string(), fix))
+    }
+
+    /// A call to the controller failed.
+    pub(super) fn status(status: &Status, address: &str) -> Self {
+        if let Some(error) = Explained::from_status(status) {
+            return Self::new(error);
+        }
+        if status.code() == Code::Unavailable {
+            return Self::unreachable(address, status.message());
+        }
+        let what = format!("the controller at {address} answered {}", status.code());
+        let fix = "check that the address is a Fleetswap controller of this version; its log says more";
+        Self::new(Explained::new("CONTROLLER_FAILED", what, status.message(), fix))
+    }
+
+    /// Nobody answers there.
+    pub(super) fn unreachable(address: &str, why: &str) -> Self {
+        let fix = "set --controller or FLEETSWAP_CONTROLLER; start one with `controller serve`";
+        Self::new(Explained::new("UNREACHABLE", format!("no controller at {address}"), why, fix))
+    }
+
+    /// The same error with the comparison that it is about.
+    pub(super) fn with_diff(mut self, diff: Value) -> Self {
+        self.diff = Some(diff);
+        self
+    }
+}
+
+impl From<Explained> for Failure {
+    fn from(error: Explained) -> Self {
+        Self::new(error)
+    }
+}
+
+fn exit_of(code: &str) -> Exit {
+    match code {
+        "USAGE"
+        | "REQUEST_INVALID"
+        | "ASSIGNMENT_AMBIGUOUS"
+        | "ASSIGNMENT_MISSING"
+        | "SELECTOR_INVALID"
+        | "ADDRESS_NOT_LOOPBACK"
+        | "PROBE_INVALID" => Exit::Usage,
+        "WAIT_TIMEOUT" => Exit::WaitRanOut,
+        "ROLLOUT_IN_PROGRESS"
+        | "METADATA_CONFLICT"
+        | "REVISION_PUBLISHED"
+        | "ASSIGNMENT_OVERLAP"
+        | "STORE_CONFLICT" => Exit::Conflict,
+        "NOTE_DIFFERS" | "VERSION_PUBLISHED" | "STRUCTURE_BREAKING" | "STATE_ONE_WAY" | "NEEDS_UNKNOWN"
+        | "DESCRIPTOR_MISSING" | "PROBE_UNSAFE" | "ABI_MISMATCH" => Exit::Rejected,
+        _ if ["ELF_", "NOTE_", "LOAD_", "DESCRIPTOR_", "MANIFEST_", "WORKER_"]
+            .iter()
+            .any(|start| code.starts_with(start)) =>
+        {
+            Exit::Rejected
+        }
+        _ => Exit::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_is_told_apart_from_a_rejected_release() {
+        assert_eq!(exit_of("ROLLOUT_IN_PROGRESS"), Exit::Conflict);
+        assert_eq!(exit_of("VERSION_PUBLISHED"), Exit::Rejected);
+        assert_eq!(exit_of("ELF_RPATH"), Exit::Rejected);
+        assert_eq!(exit_of("UNREACHABLE"), Exit::Error);
+    }
+
+    #[test]
+    fn a_dead_controller_is_unreachable() {
+        let failure = Failure::status(&Status::unavailable("connection refused"), "127.0.0.1:1");
+        assert_eq!(failure.error.code, "UNREACHABLE");
+        assert_eq!(failure.exit, Exit::Error);
+    }
+
+    #[test]
+    fn a_mistyped_flag_is_explained_with_a_tip() {
+        use clap::Parser;
+        let error =
+            super::super::args::Cli::try_parse_from(["controller", "push", "clock", "--verison", "1.0.0"]);
+        let failure = Failure::usage(&error.unwrap_err());
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.error.what.contains("--verison"), "{:?}", failure.error);
+        assert!(failure.error.fix.contains("--version"), "{:?}", failure.error);
+    }
+}

@@ -1,0 +1,258 @@
+//! Following a rollout to its end: over broken connections, up to a deadline, until Ctrl-C.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fleetswap_proto::{
+    Explained,
+    v1::{HostState, Rollout, RolloutState, WatchRolloutRequest},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tokio::{
+    signal,
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{
+    client::Client,
+    exit::{Exit, Failure},
+    json as views,
+    output::Output,
+    text,
+};
+
+/// How long the command line waits for a rollout unless told otherwise.
+const WAIT_DEFAULT: Duration = Duration::from_secs(3600);
+/// How long the controller may be away while a rollout is followed.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+/// Pause between two attempts to follow again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How to follow.
+#[derive(Clone, Copy)]
+pub(super) struct Follow<'a> {
+    pub(super) client: &'a Client,
+    pub(super) output: &'a Output,
+    pub(super) wait: Option<Duration>,
+    /// Print every update as a JSON object on a line of its own.
+    pub(super) each_update: bool,
+}
+
+impl Follow<'_> {
+    /// Follows until the rollout has ended, and returns it as it ended.
+    pub(super) async fn to_the_end(&self, rollout: Rollout) -> Result<Rollout, Failure> {
+        let id = rollout.rollout_id.clone();
+        let wait = self.wait.unwrap_or(WAIT_DEFAULT);
+        let mut screen = Screen::new(self.output);
+        screen.show(&rollout);
+        tokio::select! {
+            ended = timeout_at(Instant::now() + wait, self.watch(rollout, &mut screen)) => {
+                screen.close();
+                ended.unwrap_or_else(|_| Err(wait_ran_out(&id, wait)))
+            }
+            _ = signal::ctrl_c() => {
+                screen.close();
+                Err(detached(&id))
+            }
+        }
+    }
+
+    async fn watch(&self, mut latest: Rollout, screen: &mut Screen) -> Result<Rollout, Failure> {
+        let mut away_since: Option<Instant> = None;
+        while !is_ended(&latest) {
+            match self.watch_once(&mut latest, screen).await {
+                Ok(()) => away_since = None,
+                Err(failure) if failure.error.code == "UNREACHABLE" => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > AWAY_MAX {
+                        return Err(failure);
+                    }
+                    screen.note(
+                        "the controller is away; the hosts go on, and so does this command once it is back",
+                    );
+                    sleep(PAUSE).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(latest)
+    }
+
+    /// One stream of updates, until the rollout ends or the stream does.
+    async fn watch_once(&self, latest: &mut Rollout, screen: &mut Screen) -> Result<(), Failure> {
+        let request = WatchRolloutRequest { rollout_id: latest.rollout_id.clone() };
+        let mut operator = self.client.operator();
+        let stream = operator.watch_rollout(request).await.map_err(|status| self.failure(&status))?;
+        let mut stream = stream.into_inner();
+        loop {
+            let update = stream.message().await.map_err(|status| self.failure(&status))?;
+            let Some(rollout) = update.and_then(|update| update.rollout) else {
+                return if is_ended(latest) { Ok(()) } else { Err(self.broke_off()) };
+            };
+            screen.show(&rollout);
+            if self.each_update && self.output.is_json() {
+                self.output.result("", json!({ "rollout": views::rollout(&rollout) }));
+            }
+            *latest = rollout;
+        }
+    }
+
+    /// A connection that breaks is a controller that is away, whatever gRPC calls it.
+    fn failure(&self, status: &tonic::Status) -> Failure {
+        match status.code() {
+            tonic::Code::Unknown | tonic::Code::Cancelled | tonic::Code::Internal
+                if Explained::from_status(status).is_none() =>
+            {
+                Failure::unreachable(self.client.address(), status.message())
+            }
+            _ => self.client.failure(status),
+        }
+    }
+
+    fn broke_off(&self) -> Failure {
+        Failure::unreachable(self.client.address(), "the stream ended before the rollout did")
+    }
+
+    /// Prints how the rollout ended, and gives the exit code. `more` is added to the JSON object.
+    pub(super) fn finish(&self, rollout: &Rollout, more: Value) -> Result<Exit, Failure> {
+        let mut object = more;
+        object["rollout"] = views::rollout(rollout);
+        self.output.result(&text::ending(rollout), object);
+        Ok(exit_of(rollout))
+    }
+}
+
+/// Whether a rollout is at its end.
+pub(super) fn is_ended(rollout: &Rollout) -> bool {
+    match rollout.state() {
+        RolloutState::Succeeded
+        | RolloutState::Failed
+        | RolloutState::Aborted
+        | RolloutState::RolledBack
+        | RolloutState::Superseded => true,
+        RolloutState::Unspecified
+        | RolloutState::Pending
+        | RolloutState::Running
+        | RolloutState::Paused
+        | RolloutState::RollingBack => false,
+    }
+}
+
+/// The exit code that tells how a rollout ended.
+pub(super) fn exit_of(rollout: &Rollout) -> Exit {
+    if rollout.state() == RolloutState::Succeeded { Exit::Ok } else { Exit::Failed }
+}
+
+/// The controller answered without a rollout: it is not of this version.
+pub(super) fn no_rollout(client: &Client) -> Failure {
+    let what = format!("the controller at {} did not say which rollout it started", client.address());
+    let fix = "see `controller history`; use the command line of the same version as the server";
+    Explained::new("CONTROLLER_FAILED", what, "the field `rollout` is missing in its answer", fix).into()
+}
+
+fn wait_ran_out(id: &str, wait: Duration) -> Failure {
+    let what = format!("stopped waiting for {id} after {}", humantime::format_duration(wait));
+    let why = "the wait of this command (--wait-timeout) ran out; the rollout goes on";
+    Explained::new("WAIT_TIMEOUT", what, why, format!("controller status {id} --watch")).into()
+}
+
+fn detached(id: &str) -> Failure {
+    let what = format!("detached from {id}");
+    let error = Explained::new(
+        "DETACHED",
+        what,
+        "Ctrl-C ends this command, not the rollout",
+        format!("controller status {id} --watch; to undo: controller rollback"),
+    );
+    let mut failure = Failure::from(error);
+    failure.exit = Exit::Detached;
+    failure
+}
+
+/// What has been shown: one line per change, and a bar where a terminal can draw one.
+struct Screen {
+    output: Output,
+    bar: ProgressBar,
+    hosts: BTreeMap<String, (i32, u32)>,
+    state: i32,
+    waiting: Vec<String>,
+    noted: String,
+}
+
+impl Screen {
+    fn new(output: &Output) -> Self {
+        let bar = if output.is_interactive() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} hosts committed  {msg}") {
+            bar.set_style(style);
+        }
+        let (hosts, waiting) = (BTreeMap::new(), Vec::new());
+        Self { output: *output, bar, hosts, state: 0, waiting, noted: String::new() }
+    }
+
+    fn show(&mut self, rollout: &Rollout) {
+        if self.state != rollout.state {
+            self.state = rollout.state;
+            self.line(&text::headline(rollout));
+        }
+        for host in &rollout.hosts {
+            let seen = (host.state, host.attempt);
+            let before = self.hosts.insert(host.host.clone(), seen);
+            let news = before.map_or_else(|| host.state() != HostState::Pending, |before| before != seen);
+            if news {
+                self.line(&text::host_change(rollout, host));
+            }
+        }
+        if self.waiting != rollout.waiting {
+            self.waiting.clone_from(&rollout.waiting);
+            for reason in &rollout.waiting {
+                self.line(&format!("{} waits: {reason}", rollout.rollout_id));
+            }
+        }
+        let committed = rollout.hosts.iter().filter(|host| host.state() == HostState::Committed).count();
+        self.bar.set_length(rollout.hosts.len() as u64);
+        self.bar.set_position(committed as u64);
+        self.bar.set_message(rollout.rollout_id.clone());
+    }
+
+    /// A line that is not said twice in a row.
+    fn note(&mut self, words: &str) {
+        if self.noted != words {
+            words.clone_into(&mut self.noted);
+            self.line(words);
+        }
+    }
+
+    fn line(&self, words: &str) {
+        self.bar.suspend(|| self.output.line(words));
+    }
+
+    fn close(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(state: RolloutState) -> Exit {
+        exit_of(&Rollout { state: state.into(), ..Rollout::default() })
+    }
+
+    #[test]
+    fn only_a_rollout_that_succeeded_exits_with_0() {
+        assert_eq!(ended(RolloutState::Succeeded), Exit::Ok);
+        for state in
+            [RolloutState::Failed, RolloutState::RolledBack, RolloutState::Aborted, RolloutState::Superseded]
+        {
+            assert_eq!(ended(state), Exit::Failed, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn leaving_with_ctrl_c_says_how_to_come_back() {
+        let failure = detached("r-000007");
+        assert_eq!(failure.exit, Exit::Detached);
+        assert!(failure.error.fix.contains("controller status r-000007 --watch"));
+    }
+}

@@ -1,0 +1,185 @@
+//! What agents say: hellos, reports, and the end of their streams.
+
+use fleetswap_proto::{Explained, PROTOCOL, v1};
+use fleetswap_rollout::{Generation, Host, Reported};
+use fleetswap_trust::Versions;
+
+use super::{
+    Reconciler, rows, unix_ms,
+    world::{Entry, World, host_id},
+};
+use crate::{
+    api::{Connected, HEARTBEAT_SECONDS, HostIdentity, Session},
+    convert::{self, Greeting, Said},
+    store::{Change, EventRow, HostRow, ReportKey, ReportedRow},
+};
+
+/// A hello: everything that it says is durable before the stream counts.
+pub(super) async fn connected(
+    reconciler: &Reconciler,
+    host: HostIdentity,
+    hello: v1::Hello,
+) -> Result<Connected, Explained> {
+    let greeting = convert::greeting(hello);
+    let _one_at_a_time = reconciler.writing.lock().await;
+    let (change, said) = greeted(reconciler, &host, greeting)?;
+    let Some(row) = change.hosts.first().cloned() else { return Err(name_taken(&host)) };
+    reconciler.commit(change).await?;
+    let session = Session { host, number: row.session };
+    let mut world = reconciler.world();
+    world.put_host(row, true);
+    for (row, reported) in said {
+        world.put_reported(row, reported);
+    }
+    let welcome = v1::Welcome {
+        protocol: PROTOCOL,
+        controller_version: env!("CARGO_PKG_VERSION").to_owned(),
+        features: Vec::new(),
+        epoch: world.fleet.epoch,
+        heartbeat_seconds: HEARTBEAT_SECONDS,
+    };
+    // What the stream is sent comes from the plan that has seen this hello.
+    let desired = reconciler.links().open(&session, unix_ms());
+    drop(world);
+    reconciler.wake();
+    Ok(Connected { session, welcome, desired })
+}
+
+type Reports = Vec<(ReportedRow, Reported)>;
+
+/// The rows of a hello, and what they mean. Notices a store that is behind.
+fn greeted(
+    reconciler: &Reconciler,
+    host: &HostIdentity,
+    greeting: Greeting,
+) -> Result<(Change, Reports), Explained> {
+    let mut world = reconciler.world();
+    let is_other = |entry: &Entry| entry.row.name == host.name && entry.row.host_id != host.id;
+    if world.hosts.values().any(is_other) {
+        return Err(name_taken(host));
+    }
+    let Greeting { labels, facts, highest, metadata, said } = greeting;
+    let known = world.hosts.get(&host_id(host.id)).map(|entry| entry.row.clone());
+    let told = known.as_ref().map(|row| rows::core_generation(row.generation)).unwrap_or_default();
+    let published = *reconciler.versions.borrow();
+    if let Some(why) = behind(&host.name, (highest, told), (metadata, published)) {
+        world.fall_behind(why);
+    }
+    let now_ms = unix_ms();
+    let mut change = Change::default();
+    if known.is_none() {
+        change.events.push(joined(host, now_ms));
+    }
+    let row = HostRow {
+        host_id: host.id,
+        name: host.name.clone(),
+        labels,
+        facts,
+        first_seen_ms: known.as_ref().map_or(now_ms, |row| row.first_seen_ms),
+        generation: known.as_ref().map(|row| row.generation).unwrap_or_default(),
+        session: known.as_ref().map_or(0, |row| row.session) + 1,
+    };
+    let session = Session { host: host.clone(), number: row.session };
+    let forgotten = forgotten(&world, host, &said, highest);
+    let reports: Reports =
+        said.into_iter().chain(forgotten).map(|said| reported_row(&world, &session, 0, said)).collect();
+    change.hosts.push(row);
+    change.reported = reports.iter().map(|(row, _)| row.clone()).collect();
+    Ok((change, reports))
+}
+
+/// A hello names every plugin that the host knows; of the others it has nothing any more.
+fn forgotten(world: &World, host: &HostIdentity, said: &[Said], highest: Generation) -> Vec<Said> {
+    let rows = world.hosts.get(&host_id(host.id)).into_iter().flat_map(|entry| entry.reported.keys());
+    let is_named = |plugin: &str| said.iter().any(|said| said.plugin == plugin);
+    rows.filter(|plugin| !is_named(plugin)).map(|plugin| convert::nothing_of(plugin, highest)).collect()
+}
+
+/// What of a hello shows that this store is older than what the host has seen.
+fn behind(
+    name: &str,
+    (highest, told): (Generation, Generation),
+    (metadata, published): (Versions, Versions),
+) -> Option<String> {
+    if highest > told {
+        return Some(format!("host {name} was told generation {highest}; this store knows of {told}"));
+    }
+    let roles = [
+        ("root", metadata.root, published.root),
+        ("timestamp", metadata.timestamp, published.timestamp),
+        ("snapshot", metadata.snapshot, published.snapshot),
+        ("targets", metadata.targets, published.targets),
+    ];
+    let (role, seen, known) = roles.into_iter().find(|(_, seen, known)| seen > known)?;
+    Some(format!("host {name} has seen {role} {seen}; this controller has {known}"))
+}
+
+fn joined(host: &HostIdentity, at_ms: u64) -> EventRow {
+    let text = format!("{} joined", host.name);
+    EventRow { at_ms, kind: "host_joined".to_owned(), subject: host.name.clone(), text }
+}
+
+fn name_taken(host: &HostIdentity) -> Explained {
+    Explained::new(
+        "HOST_NAME_TAKEN",
+        format!("another host is called {}", host.name),
+        "names are unique over the fleet, and another host id has joined under this one",
+        "give this host another `name`; if it lost its state_dir, restore state_dir/host-id from a backup",
+    )
+}
+
+/// The row of what a host says about a plugin. The attempt of its key doesn't fall within a generation, so that a
+/// verdict that the host has forgotten doesn't hide what it says later.
+fn reported_row(world: &World, session: &Session, sequence: u64, said: Said) -> (ReportedRow, Reported) {
+    let Said { plugin, reported, status } = said;
+    let generation = rows::generation(reported.generation);
+    let entry = world.hosts.get(&host_id(session.host.id));
+    let known = entry.and_then(|entry| entry.reported.get(&plugin)).map(|row| row.key);
+    let before = known.filter(|key| key.generation == generation).map_or(0, |key| key.attempt);
+    let attempt = reported.trial.as_ref().map_or(0, |trial| trial.attempt).max(before);
+    let key = ReportKey { generation, attempt, session: session.number, sequence };
+    let active = reported.active.as_ref().map(|release| release.id.clone());
+    (ReportedRow { host_id: session.host.id, plugin, key, active, status }, reported)
+}
+
+/// A report: durable when this returns. One of a replaced session, or one that came again, changes nothing.
+pub(super) async fn report(
+    reconciler: &Reconciler,
+    session: &Session,
+    report: v1::Report,
+) -> Result<(), Explained> {
+    let answer = convert::report(report);
+    if !reconciler.links().is_current(session) {
+        return Ok(());
+    }
+    let (row, reported) = {
+        let mut world = reconciler.world();
+        let told = world.fleet.hosts.get(&host_id(session.host.id)).map_or_else(Generation::default, told);
+        if answer.said.reported.generation > told {
+            let none = Versions::default();
+            let why = behind(&session.host.name, (answer.said.reported.generation, told), (none, none));
+            why.into_iter().for_each(|why| world.fall_behind(why));
+        }
+        reported_row(&world, session, answer.sequence, answer.said)
+    };
+    reconciler.store.commit(Change { reported: vec![row.clone()], ..Change::default() }).await?;
+    reconciler.world().put_reported(row, reported);
+    reconciler.links().heard(session, unix_ms());
+    reconciler.wake();
+    Ok(())
+}
+
+fn told(host: &Host) -> Generation {
+    host.generation
+}
+
+/// The end of a stream.
+pub(super) fn gone(reconciler: &Reconciler, session: &Session) {
+    if !reconciler.links().close(session) {
+        return;
+    }
+    if let Some(host) = reconciler.world().fleet.hosts.get_mut(&host_id(session.host.id)) {
+        host.online = false;
+    }
+    reconciler.wake();
+}

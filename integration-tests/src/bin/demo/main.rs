@@ -1,0 +1,90 @@
+//! `cargo demo`: five hosts swap a live plugin, refuse a bad one, and go back, under load, as real processes.
+
+mod report;
+mod story;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use fleetswap_integration_tests::harness::{Binaries, build_workspace};
+use tokio::signal;
+
+use story::Story;
+
+/// Watch a small fleet upgrade a plugin without losing a call.
+#[derive(Debug, Parser)]
+#[command(name = "cargo demo", bin_name = "cargo demo --")]
+struct Options {
+    /// Leave the fleet running at the end, until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+    /// With `json`, the last line is one JSON object with the figures.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse_from(arguments());
+    match demo(&options).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            tell(&format!("\ndemo: it did not go as told: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The alias ends in `--`, so a `--` that the user types as well is dropped.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == "--") {
+        arguments.remove(1);
+    }
+    arguments
+}
+
+async fn demo(options: &Options) -> Result<bool> {
+    tell("demo: building the programs and the example plugins (the first time takes some minutes)");
+    let binaries = build_workspace()?;
+    tokio::select! {
+        told = run(&binaries, options) => told,
+        _ = signal::ctrl_c() => {
+            tell("\ndemo: interrupted; everything is taken down");
+            Ok(false)
+        }
+    }
+}
+
+async fn run(binaries: &Binaries, options: &Options) -> Result<bool> {
+    let mut story = Story::begin(binaries)?;
+    let report = story.tell_all().await?;
+    tell(&report.text());
+    if options.keep {
+        tell(&story.what_to_try());
+        signal::ctrl_c().await?;
+        tell("\ndemo: taking the fleet down");
+    }
+    if options.output == Format::Json {
+        tell(&report.json());
+    }
+    Ok(report.all_well())
+}
+
+/// A line of the story. A closed pipe must not end the demo before it has cleaned up.
+pub(crate) fn tell(line: &str) {
+    let mut out = io::stdout().lock();
+    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+}

@@ -1,0 +1,13 @@
+//! A fleet on this machine: one controller and some agents as real processes in a folder of their own.
+
+mod binaries;
+mod caller;
+mod command;
+mod fleet;
+mod process;
+
+pub use binaries::{Binaries, Plugin, build_c_examples, build_workspace, compile_c, repository};
+pub use caller::{CallError, Caller, Reply};
+pub use command::Outcome;
+pub use fleet::{Agent, Fleet, FleetOptions, eventually};
+pub use process::{Process, signal};

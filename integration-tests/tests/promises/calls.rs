@@ -1,0 +1,75 @@
+//! What a caller on a host is promised.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use fleetswap_integration_tests::harness::Binaries;
+use tokio::runtime::Runtime;
+
+use crate::common::{CALL_LIMIT, QUICK, call, fleet, install, subject};
+
+#[test]
+fn a_call_in_flight_during_a_swap_is_answered_by_the_release_that_took_it() -> Result<()> {
+    let fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    let caller = fleet.agents[0].caller();
+    let runtime = Runtime::new()?;
+    let slow = runtime.spawn({
+        let caller = caller.clone();
+        async move { caller.call("subject", "slow", Bytes::from_static(b"4000"), CALL_LIMIT).await }
+    });
+    // The call has to be in flight before the push begins; a call that is answered after it shows that.
+    call(&caller, "subject", "slow", "100")?;
+    fleet.push(&subject(&fleet, "1.1.0", &[])?, &QUICK)?.expect(0)?;
+    let after = call(&caller, "subject", "echo", "")?;
+    assert_eq!(after.version, "1.1.0");
+    assert!(!slow.is_finished(), "the slow call is still with the old release");
+    let reply = runtime.block_on(slow)??;
+    assert_eq!((reply.status, reply.version.as_str()), (200, "1.0.0"));
+    assert_eq!(reply.body, "1.0.0");
+    Ok(())
+}
+
+#[test]
+fn every_way_to_fail_has_its_own_status_and_body() -> Result<()> {
+    let fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    install(&fleet, &Binaries::find()?.example("panicky", "1.0.0")?)?;
+    let caller = fleet.agents[0].caller();
+    let hurried = caller.clone().with_timeout("150ms");
+    let large = "1".repeat(1024 * 1024 + 1);
+    let calls = [
+        ("unknown plugin", &caller, "nobody", "echo", ""),
+        ("unknown function", &caller, "subject", "sing", ""),
+        ("no JSON", &caller, "panicky", "count", "{count"),
+        ("wrong type", &caller, "panicky", "count", r#"{"count": "many"}"#),
+        ("unknown field", &caller, "panicky", "count", r#"{"count": 1, "colour": 2}"#),
+        ("too large", &caller, "subject", "echo", &large),
+        ("past the deadline", &hurried, "subject", "slow", "2000"),
+        ("its own error", &caller, "subject", "fail", ""),
+        ("panic", &caller, "panicky", "boom", r#"{"count": 2}"#),
+        ("and it still answers", &caller, "panicky", "count", r#"{"count": 3}"#),
+    ];
+    let mut seen = String::new();
+    for (what, caller, plugin, function, input) in calls {
+        let reply = call(caller, plugin, function, input).context(what)?;
+        writeln!(seen, "{what}: {} {}", reply.status, reply.body)?;
+    }
+    insta::assert_snapshot!(seen);
+    Ok(())
+}
+
+#[test]
+fn a_crash_takes_its_own_call_along_and_no_other() -> Result<()> {
+    let fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    let caller = fleet.agents[0].caller();
+    let reply = call(&caller, "subject", "crash", "")?;
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert_eq!(reply.body["error"]["code"], "WORKER_DIED");
+    assert_eq!(reply.body["error"]["executed"], "unknown");
+    let next = call(&caller, "subject", "echo", "")?;
+    assert_eq!(next.status, 200, "the next call waits for the new worker: {next:?}");
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The promises of the whole, each shown on real processes.
+
+mod arguments;
+mod attacks;
+mod calls;
+mod common;
+mod impostor;
+mod kills;
+mod mirrors;
+mod offline;
+mod words;

@@ -1,0 +1,173 @@
+//! Mirrors that lie, stall, or are gone: each costs its own place in the order, and nothing else.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use fleetswap_integration_tests::harness::{Fleet, eventually};
+use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
+
+use crate::common::{QUICK, active_version, fleet, install, subject, wait_for_the_end, wait_for_trial};
+
+/// What a mirror does when it is asked for a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manners {
+    Honest,
+    WrongBytes,
+    TooMany,
+    TooFew,
+    Missing,
+    /// Sends the first half, and the rest only when it is let go.
+    StallsUntilReleased,
+}
+
+/// A mirror on a loopback port; it ends with the runtime it runs on.
+struct Mirror {
+    address: String,
+    manners: Manners,
+    blobs: PathBuf,
+    asked: Notify,
+    release: Notify,
+}
+
+impl Mirror {
+    fn start(runtime: &Runtime, manners: Manners, blobs: PathBuf) -> Result<Arc<Self>> {
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let (asked, release) = (Notify::new(), Notify::new());
+        let mirror = Arc::new(Self { address, manners, blobs, asked, release });
+        let router = Router::new().route("/{sha256}", get(serve)).with_state(Arc::clone(&mirror));
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Ok(mirror)
+    }
+}
+
+async fn serve(
+    State(mirror): State<Arc<Mirror>>,
+    Path(sha256): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    mirror.asked.notify_one();
+    let Ok(mut blob) = fs::read(mirror.blobs.join(sha256)) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let offset = headers.get("range").and_then(|range| {
+        range.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
+    });
+    match mirror.manners {
+        Manners::Honest => {}
+        Manners::WrongBytes => blob.iter_mut().for_each(|byte| *byte ^= 1),
+        Manners::TooMany => blob.extend_from_slice(&[0; 4096]),
+        Manners::TooFew => blob.truncate(blob.len() / 2),
+        Manners::Missing => return StatusCode::NOT_FOUND.into_response(),
+        Manners::StallsUntilReleased => return stall(mirror, blob),
+    }
+    match offset {
+        Some(offset) => (StatusCode::PARTIAL_CONTENT, blob.split_off(offset.min(blob.len()))).into_response(),
+        None => blob.into_response(),
+    }
+}
+
+fn stall(mirror: Arc<Mirror>, mut blob: Vec<u8>) -> Response {
+    let rest = blob.split_off(blob.len() / 2);
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    tokio::spawn(async move {
+        drop(sender.send(Ok(blob.into())).await);
+        mirror.release.notified().await;
+        drop(sender.send(Ok(rest.into())).await);
+    });
+    Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver)).into_response()
+}
+
+/// Writes the mirrors into the config of the first agent and starts it again.
+fn use_mirrors(fleet: &mut Fleet, mirrors: &[Arc<Mirror>]) -> Result<()> {
+    let list: Vec<String> = mirrors.iter().map(|mirror| format!("\"{}\"", mirror.address)).collect();
+    let agent = &mut fleet.agents[0];
+    let config = fs::read_to_string(agent.config())?;
+    fs::write(agent.config(), format!("mirrors = [{}]\n{config}", list.join(", ")))?;
+    agent.kill();
+    agent.start()
+}
+
+#[test]
+fn a_mirror_that_misbehaves_costs_no_more_than_its_own_place() -> Result<()> {
+    let runtime = Runtime::new()?;
+    for manners in [Manners::WrongBytes, Manners::TooMany, Manners::TooFew, Manners::Missing] {
+        let mut fleet = fleet(1)?;
+        let blobs = fleet.path("controller/blobs");
+        let bad = Mirror::start(&runtime, manners, blobs.clone())?;
+        let good = Mirror::start(&runtime, Manners::Honest, blobs)?;
+        use_mirrors(&mut fleet, &[Arc::clone(&bad), Arc::clone(&good)])?;
+        let rollout =
+            install(&fleet, &subject(&fleet, "1.0.0", &[])?).with_context(|| format!("{manners:?}"))?;
+        assert_eq!(rollout["state"], "SUCCEEDED", "{manners:?}");
+        runtime.block_on(bad.asked.notified());
+        runtime.block_on(good.asked.notified());
+    }
+    Ok(())
+}
+
+#[test]
+fn without_any_good_mirror_the_controller_gives_the_bytes() -> Result<()> {
+    let runtime = Runtime::new()?;
+    let mut fleet = fleet(1)?;
+    let bad = Mirror::start(&runtime, Manners::WrongBytes, fleet.path("controller/blobs"))?;
+    use_mirrors(&mut fleet, &[bad])?;
+    assert_eq!(install(&fleet, &subject(&fleet, "1.0.0", &[])?)?["state"], "SUCCEEDED");
+    Ok(())
+}
+
+#[test]
+fn an_agent_killed_while_fetching_goes_on_and_blames_nobody() -> Result<()> {
+    let runtime = Runtime::new()?;
+    let mut fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    let slow = Mirror::start(&runtime, Manners::StallsUntilReleased, fleet.path("controller/blobs"))?;
+    use_mirrors(&mut fleet, &[Arc::clone(&slow)])?;
+    let next = subject(&fleet, "1.1.0", &[])?;
+    fleet.push(&next, &[&QUICK[..], &["--detach"]].concat())?.expect(0)?;
+    runtime.block_on(slow.asked.notified());
+    wait_for_trial(&fleet.agents[0], "subject", &["FETCHING"])?;
+    fleet.agents[0].kill();
+    slow.release.notify_one();
+    let config = fs::read_to_string(fleet.agents[0].config())?;
+    let (_, without_mirrors) = config.split_once('\n').context("a config of several lines")?;
+    fs::write(fleet.agents[0].config(), without_mirrors)?;
+    fleet.agents[0].start()?;
+    let rollout = wait_for_the_end(&fleet)?;
+    assert_eq!(rollout["state"], "SUCCEEDED", "{rollout}");
+    assert_eq!(active_version(&fleet.agents[0], "subject")?, "1.1.0");
+    Ok(())
+}
+
+#[test]
+fn a_controller_killed_while_a_host_fetches_finds_the_rollout_again() -> Result<()> {
+    let runtime = Runtime::new()?;
+    let mut fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    let slow = Mirror::start(&runtime, Manners::StallsUntilReleased, fleet.path("controller/blobs"))?;
+    use_mirrors(&mut fleet, &[Arc::clone(&slow)])?;
+    eventually("the agent is back", || Ok((fleet.status()?["hosts_online"] == 1).then_some(())))?;
+    let next = subject(&fleet, "1.1.0", &[])?;
+    fleet.push(&next, &[&QUICK[..], &["--detach"]].concat())?.expect(0)?;
+    runtime.block_on(slow.asked.notified());
+    fleet.controller = None;
+    fleet.start_controller()?;
+    (0..16).for_each(|_| slow.release.notify_one());
+    runtime.spawn(async move {
+        loop {
+            slow.asked.notified().await;
+            slow.release.notify_one();
+        }
+    });
+    let rollout = wait_for_the_end(&fleet)?;
+    assert_eq!(rollout["state"], "SUCCEEDED", "{rollout}");
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! What the command line says: exit code, text and JSON of every verb, as snapshots of real runs.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use fleetswap_integration_tests::harness::{Binaries, Fleet, Outcome, Plugin};
+use serde_json::Value;
+
+use crate::common::{QUICK, fleet};
+
+const PROBE: &str = r#"time {"unix_seconds":1795500000} => {"text":"2026-11-24 06:00:00"}"#;
+const FRIENDLY: &str =
+    r#"time {"unix_seconds":1795500000} => {"text":"Tuesday, 24 November 2026, 06:00:00 UTC"}"#;
+
+/// The story of one plugin on three hosts, told twice: as text and as JSON.
+#[test]
+fn each_verb_says_what_it_does_in_text_and_json() -> Result<()> {
+    for format in ["text", "json"] {
+        let fleet = fleet(3)?;
+        let mut said = Said { fleet: &fleet, format, text: String::new() };
+        said.story()?;
+        let settings = redactions();
+        settings.bind(|| insta::assert_snapshot!(format!("each_verb_in_{format}"), said.text));
+    }
+    Ok(())
+}
+
+struct Said<'a> {
+    fleet: &'a Fleet,
+    format: &'a str,
+    text: String,
+}
+
+impl Said<'_> {
+    fn story(&mut self) -> Result<()> {
+        let clock = |version: &str| Binaries::find()?.example("clock", version);
+        self.push("first push", &clock("1.0.0")?, &["--hosts", "all", "--probe", PROBE], 0)?;
+        self.push("the same again", &clock("1.0.0")?, &["--probe", PROBE], 0)?;
+        self.push("bad push", &clock("1.1.0")?, &["--probe", PROBE, "--reason", "a try"], 3)?;
+        self.push("breaking push", &clock("1.3.0")?, &[], 7)?;
+        self.push("dry run", &clock("1.2.0")?, &["--probe", FRIENDLY, "--dry-run"], 0)?;
+        self.push("good push", &clock("1.2.0")?, &["--probe", FRIENDLY], 0)?;
+        self.run("status", &["status"], 0)?;
+        self.run("diff", &["diff", "clock", "1.0.0", "1.2.0"], 0)?;
+        self.run("rollback, dry", &["rollback", "clock", "--reason", "an incident", "--dry-run"], 0)?;
+        self.run("rollback", &["rollback", "clock", "--reason", "an incident"], 0)?;
+        self.run("history", &["history"], 0)?;
+        self.run("hosts", &["host", "list"], 0)?;
+        self.run("plugins", &["plugin", "list"], 0)
+    }
+
+    fn push(&mut self, title: &str, plugin: &Plugin, more: &[&str], code: i32) -> Result<()> {
+        let arguments = Fleet::push_arguments(plugin, &[&QUICK[..], more].concat());
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.run(title, &arguments, code)
+    }
+
+    fn run(&mut self, title: &str, arguments: &[&str], code: i32) -> Result<()> {
+        let outcome = self.fleet.controller([arguments, &["-o", self.format]].concat())?.expect(code)?;
+        writeln!(self.text, "=== {title}: exit {}", outcome.code)?;
+        writeln!(self.text, "{}", self.shown(&outcome)?)?;
+        if !outcome.stderr.is_empty() {
+            writeln!(self.text, "--- stderr\n{}", outcome.stderr)?;
+        }
+        Ok(())
+    }
+
+    /// Hosts of one wave report in any order, so lines about them are put in order.
+    fn shown(&self, outcome: &Outcome) -> Result<String> {
+        if self.format == "json" {
+            let value: Value = outcome.json()?;
+            return Ok(serde_json::to_string_pretty(&value)?);
+        }
+        let mut progress: Vec<&str> = outcome.stdout.lines().collect();
+        progress.sort_by_key(|line| {
+            let is_progress = line.starts_with("r-") && line.contains(" host-");
+            (is_progress, if is_progress { *line } else { "" })
+        });
+        Ok(progress.join("\n"))
+    }
+}
+
+fn redactions() -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    for (pattern, with) in [
+        (r"[0-9a-f]{64}", "[sha256]"),
+        (r"\b[0-9a-f]{12}\b…?", "[sha256]"),
+        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "[uuid]"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[time]"),
+        (r#""(created_ms|ended_ms|last_seen_ms|bytes|timestamp)": \d+"#, r#""$1": 0"#),
+        (r#""swap_pause_us": \d+"#, r#""swap_pause_us": 0"#),
+        (r"swap pause \d+ µs", "swap pause [n] µs"),
+        (r"\d+ KiB|\d+ MiB", "[size]"),
+        (r#""(kernel|glibc)": "[^"]+""#, r#""$1": "[fact]""#),
+        (r"127\.0\.0\.1:\d+", "[address]"),
+        (r"/[^ ]*/libclock", "[folder]/libclock"),
+        (r#""actor": "[^"]*""#, r#""actor": "[actor]""#),
+    ] {
+        settings.add_filter(pattern, with);
+    }
+    settings
+}
