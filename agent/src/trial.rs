@@ -103,8 +103,8 @@ pub(crate) async fn perform(tools: &Tools, service: &Arc<Service>, bench: &Bench
         Task::Watch { release, until } => {
             Box::pin(probe::watch(service, &release, until)).await.map(Outcome::Proven)
         }
-        Task::GoBack(swap) => {
-            let back = Box::pin(back::go_back(service, bench, &swap)).await;
+        Task::GoBack { swap, planned } => {
+            let back = Box::pin(back::go_back(service, bench, (&swap, planned))).await;
             Ok(Outcome::WentBack { answers: back.answers, lost: back.lost })
         }
     };

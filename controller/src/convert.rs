@@ -9,10 +9,11 @@ mod refusal;
 mod tests;
 
 pub(crate) use incoming::{
-    Greeting, Said, Wish, greeting, invalid_selector, nothing_of, platforms, push, report, rollback,
-    said_of_row,
+    Answer, Greeting, Said, Wish, greeting, nothing_of, platforms, push, report, rollback, said_of_row,
+    selector,
 };
 pub(crate) use outgoing::{
-    AssignmentView, HostView, RolloutView, assignment, assignment_status, desired_state, host, plan, rollout,
+    AssignmentView, HostView, PlanView, PushAnswer, RolloutView, assignment, assignment_status, begun,
+    desired_state, host, nothing_to_do, rollout, welcome,
 };
 pub(crate) use refusal::refusal;

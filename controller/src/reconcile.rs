@@ -34,10 +34,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{Connected, Fleet, HostIdentity, RequestKey, Session},
+    convert,
     store::{Change, Store},
 };
 use credit::Credit;
 use links::Links;
+use operate::Order;
 use world::World;
 
 /// Time between two plans, at least.
@@ -143,7 +145,7 @@ impl Reconciler {
             self.show();
         }
         let timer = plan.next_timer.map(|timer| Duration::from_millis(timer.0.saturating_sub(now_ms)));
-        let wait = timer.or((!back.is_over).then_some(TICK));
+        let wait = timer.or_else(|| (!back.is_over).then_some(TICK));
         Ok(wait.map(|wait| Instant::now() + wait.min(TICK)))
     }
 
@@ -171,7 +173,8 @@ impl Reconciler {
     /// Sends each connected host what it should run, if that, or the metadata, is news for its stream.
     fn send(&self) {
         let (world, versions) = (self.world(), *self.versions.borrow());
-        self.links().send(|id| world.edition(id, versions), |id| world.desired(id, versions));
+        let desired = |id| world.host(id).map(|host| convert::desired_state(host, versions));
+        self.links().send(|id| world.edition(id, versions), desired);
     }
 
     /// Says to watchers that there is something new to see.
@@ -222,11 +225,11 @@ fn unix_ms() -> u64 {
 #[async_trait]
 impl Fleet for Reconciler {
     async fn agent_connected(&self, host: HostIdentity, hello: v1::Hello) -> Result<Connected, Explained> {
-        agents::connected(self, host, hello).await
+        agents::connected(self, host, convert::greeting(hello)).await
     }
 
     async fn agent_report(&self, session: &Session, report: v1::Report) -> Result<(), Explained> {
-        agents::report(self, session, report).await
+        agents::report(self, session, convert::report(report)).await
     }
 
     fn agent_heartbeat(&self, session: &Session) {
@@ -242,7 +245,9 @@ impl Fleet for Reconciler {
         request: v1::PushRequest,
         key: Option<RequestKey>,
     ) -> Result<v1::PushResponse, Explained> {
-        operate::push(self, request, key).await
+        let wish = convert::push(&request)?;
+        let v1::PushRequest { actor, reason, dry_run, .. } = request;
+        operate::push(self, wish, Order { actor, reason, dry_run, key }).await
     }
 
     async fn rollback(
@@ -250,7 +255,9 @@ impl Fleet for Reconciler {
         request: v1::RollbackRequest,
         key: Option<RequestKey>,
     ) -> Result<v1::PushResponse, Explained> {
-        operate::rollback(self, request, key).await
+        let wish = convert::rollback(&request)?;
+        let v1::RollbackRequest { actor, reason, dry_run, .. } = request;
+        operate::rollback(self, wish, Order { actor, reason, dry_run, key }).await
     }
 
     async fn rollout(&self, id: u64) -> Result<Option<v1::Rollout>, Explained> {

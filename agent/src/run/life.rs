@@ -149,6 +149,8 @@ impl Life {
             Fact::Ready(_) | Fact::Died(..) | Fact::StartFailed(..) => None,
         };
         let next = self.plugin.clone().step(Event { now: clock::now(), fact });
+        // Within a switch nothing is written, so nothing of it can fail for that.
+        let serial = serial.filter(|_| next.must_be_saved(&self.plugin));
         match (self.save(&next).await, serial) {
             (Ok(()), _) => self.become_(next).await,
             (Err(problem), Some(serial)) => {
@@ -175,6 +177,7 @@ impl Life {
             self.doing = None;
             self.bench.clear();
             self.world.files.tidy().await;
+            self.permit = None;
         }
         self.try_on();
     }

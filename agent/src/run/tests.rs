@@ -21,7 +21,7 @@ use crate::{
     durable::StateDir,
     link::Standing,
     service::{
-        Registry,
+        Instance, Registry,
         testing::{Kind, Zoo, artifact, descriptor, installed, manifest},
     },
     trial,
@@ -267,4 +267,37 @@ async fn a_record_of_a_newer_agent_is_refused_and_left_alone() {
     let refused = Lives::resume(Arc::new(world)).await.err().unwrap();
     assert_eq!(refused.code(), "FORMAT_TOO_NEW");
     assert!(Path::new(host.dir.path()).join("records/counter.a").exists());
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_does_not_happen_and_callers_never_notice() {
+    let host = Host::new();
+    let releases = [host.shelve("1.0.0", stateful()), host.shelve("2.0.0", stateful())];
+    host.committed(&releases);
+    let mut agent = host.start(false).await;
+    agent.reports(serves("2.0.0")).await;
+    assert_eq!(agent.count().await, ("2.0.0".to_owned(), 1));
+    // A folder stands where the record is staged.
+    let in_the_way = host.dir.path().join("records/counter.a.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    agent.lives.tell("counter", offer(9, &releases[0])).await;
+    let candidate = loop {
+        let second = host.zoo.launched.lock().unwrap().get(1).cloned();
+        match second {
+            Some(candidate) => break candidate,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    candidate.ended().await;
+    assert_eq!(agent.count().await, ("2.0.0".to_owned(), 2));
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let ended = |status: &v1::PluginStatus| {
+        status.trial.as_ref().is_some_and(|trial| trial.rollout_id == "r-9" && trial.failure.is_some())
+    };
+    let trial = agent.reports(ended).await.trial.unwrap();
+    let failure = trial.failure.unwrap();
+    assert_eq!((failure.fault(), failure.code.as_str()), (v1::Fault::Host, "STATE_DIR_FAILED"));
+    assert_eq!(agent.count().await, ("2.0.0".to_owned(), 3));
+    agent.stop().await;
+    assert_eq!(host.on_disk().status().active.unwrap(), releases[1].release);
 }

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use fleetswap_update::{Carry, Swap};
-use tokio::time::timeout;
+use fleetswap_update::{BUSY_TRIES_MAX, BUSY_WAIT_MS, Carry, Swap};
+use tokio::time::{sleep, timeout};
 
 use super::{
     bench::{Bench, Replaced},
-    swap::wake,
+    swap::{pressed, wake},
 };
 use crate::service::{Live, Service};
 
@@ -23,8 +23,8 @@ pub(super) struct Back {
     pub(super) lost: String,
 }
 
-/// Gives the old release its place again.
-pub(super) async fn go_back(service: &Arc<Service>, bench: &Bench, swap: &Swap) -> Back {
+/// Gives the old release its place again. If it is `planned`, a moment is awaited in which it costs no call.
+pub(super) async fn go_back(service: &Arc<Service>, bench: &Bench, (swap, planned): (&Swap, bool)) -> Back {
     let moved = service.live().filter(|live| is(live, swap.from.as_ref()));
     let Some(candidate) = moved else { return pointer_never_moved(service, bench).await };
     let warm = bench.lock().warm.take();
@@ -32,7 +32,8 @@ pub(super) async fn go_back(service: &Arc<Service>, bench: &Bench, swap: &Swap) 
         return nothing_to_go_back_to(service, swap).await;
     };
     if swap.excludes {
-        return Box::pin(exchange(service, bench, swap, (candidate, warm))).await;
+        let quiet = if planned { quiet_moment(service).await } else { come_to_rest(service).await };
+        return Box::pin(exchange(service, bench, swap, (candidate, warm, quiet))).await;
     }
     if let Some(retired) = service.place(warm.live) {
         Replaced::of(retired).dismiss();
@@ -78,15 +79,34 @@ async fn nothing_to_go_back_to(service: &Service, swap: &Swap) -> Back {
     Back { answers: false, lost }
 }
 
+/// Holds callers back; says whether the calls in flight ended before that would cost one.
+async fn come_to_rest(service: &Service) -> bool {
+    service.hold();
+    tokio::select! {
+        drained = timeout(QUIESCE_MAX, service.gate().drained()) => drained.is_ok(),
+        _ = pressed(service.gate()) => false,
+    }
+}
+
+/// The same, several times if need be; the candidate answers meanwhile. At last it is done anyhow.
+async fn quiet_moment(service: &Service) -> bool {
+    for attempt in 0..BUSY_TRIES_MAX {
+        if come_to_rest(service).await {
+            return true;
+        }
+        service.reopen();
+        sleep(Duration::from_millis(BUSY_WAIT_MS << attempt)).await;
+    }
+    come_to_rest(service).await
+}
+
 /// One of the two has state or background work: the candidate comes to rest before the old release wakes.
 async fn exchange(
     service: &Arc<Service>,
     bench: &Bench,
     swap: &Swap,
-    (candidate, warm): (Arc<Live>, Replaced),
+    (candidate, warm, quiet): (Arc<Live>, Replaced, bool),
 ) -> Back {
-    service.hold();
-    let quiet = timeout(QUIESCE_MAX, service.gate().drained()).await.is_ok();
     let newest =
         if quiet { saved_by(&candidate, &swap.carry).await } else { Err("calls never ended".to_owned()) };
     candidate.instance.kill();

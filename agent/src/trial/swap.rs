@@ -122,7 +122,7 @@ pub(super) async fn wake(old: &dyn Instance) -> bool {
 }
 
 /// Waits until going on would cost a waiting call.
-async fn pressed(gate: &Gate<Arc<Live>>) -> Problem {
+pub(super) async fn pressed(gate: &Gate<Arc<Live>>) -> Problem {
     loop {
         let pressure = gate.queue_pressure();
         if pressure.is_above(QUEUE_SHARE_MAX) {

@@ -120,6 +120,10 @@ fn swap(from: Option<&Installed>, to: Option<&Installed>) -> Swap {
     }
 }
 
+fn back_to(from: &Installed, to: &Installed) -> Task {
+    Task::GoBack { swap: Box::new(swap(Some(from), Some(to))), planned: false }
+}
+
 fn stateful(versions: &[u32]) -> Kind {
     Kind { state: versions.to_vec(), ..Kind::default() }
 }
@@ -170,8 +174,7 @@ async fn state_goes_over_and_comes_back() {
     assert!(matches!(scene.switch(&there).await, Ok(Outcome::Switched { .. })));
     assert_eq!(scene.count().await, json!({"version": "2.0.0", "count": 42}));
     assert!(!first.is_active());
-    let back = swap(Some(&new), Some(&old));
-    let outcome = scene.run(Task::GoBack(Box::new(back))).await;
+    let outcome = scene.run(back_to(&new, &old)).await;
     assert_eq!(outcome, Ok(Outcome::WentBack { answers: true, lost: String::new() }));
     assert_eq!(scene.count().await, json!({"version": "1.0.0", "count": 43}));
     assert_eq!(scene.zoo.most_active.load(SeqCst), 1, "never two active at once");
@@ -186,9 +189,7 @@ async fn a_crash_on_probation_goes_back_to_the_state_before_and_says_so() {
     scene.count().await;
     scene.zoo.newest().crash();
     let parked = scene.call("count", Duration::from_secs(5));
-    let Ok(Outcome::WentBack { answers, lost }) =
-        scene.run(Task::GoBack(Box::new(swap(Some(&new), Some(&old))))).await
-    else {
+    let Ok(Outcome::WentBack { answers, lost }) = scene.run(back_to(&new, &old)).await else {
         panic!("not back")
     };
     assert!(answers && lost.starts_with("changes since the switch"), "{lost}");
@@ -250,7 +251,7 @@ async fn a_candidate_that_cannot_take_the_state_leaves_the_old_release_with_it()
     let problem = scene.switch(&there).await.unwrap_err();
     assert_eq!((&*problem.code, problem.fault), ("RESTORE_STATE_FAILED", Fault::Release));
     let waiting = scene.call("count", Duration::from_secs(5));
-    let outcome = scene.run(Task::GoBack(Box::new(swap(Some(&new), Some(&old))))).await;
+    let outcome = scene.run(back_to(&new, &old)).await;
     assert_eq!(outcome, Ok(Outcome::WentBack { answers: true, lost: String::new() }));
     assert!(waiting.await.unwrap().outcome.is_ok());
     assert_eq!(scene.count().await, json!({"version": "1.0.0", "count": 7}));
@@ -260,7 +261,7 @@ async fn a_candidate_that_cannot_take_the_state_leaves_the_old_release_with_it()
 async fn a_first_install_that_goes_back_leaves_nothing_to_call() {
     let scene = Scene::new();
     let (only, _) = scene.serving("1.0.0", Kind::default(), 0).await;
-    let outcome = scene.run(Task::GoBack(Box::new(swap(Some(&only), None)))).await;
+    let outcome = scene.run(Task::GoBack { swap: Box::new(swap(Some(&only), None)), planned: false }).await;
     assert_eq!(outcome, Ok(Outcome::WentBack { answers: false, lost: String::new() }));
     let answer = scene.call("count", Duration::from_secs(1)).await.unwrap();
     assert!(matches!(answer.outcome, Err(crate::calls::CallFailure::UnknownPlugin(_))));
@@ -332,9 +333,28 @@ async fn a_candidate_whose_calls_never_end_is_ended_before_the_old_release_wakes
     scene.switch(&swap(Some(&old), Some(&new))).await.unwrap();
     let stuck = scene.call("slow", Duration::from_secs(60));
     tokio::task::yield_now().await;
-    let outcome = scene.run(Task::GoBack(Box::new(swap(Some(&new), Some(&old))))).await;
+    let outcome = scene.run(back_to(&new, &old)).await;
     assert!(matches!(outcome, Ok(Outcome::WentBack { answers: true, .. })));
     assert!(stuck.await.unwrap().outcome.is_err(), "its caller is told");
     assert_eq!(scene.zoo.most_active.load(SeqCst), 1, "never two active at once");
     assert_eq!(scene.count().await, json!({"version": "1.0.0", "count": 6}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planned_way_back_waits_for_a_better_moment_rather_than_cost_a_call() {
+    let scene = Scene::new();
+    let (old, _) = scene.serving("1.0.0", stateful(&[1]), 5).await;
+    let new = scene.verified("2.0.0", stateful(&[1]));
+    scene.switch(&swap(Some(&old), Some(&new))).await.unwrap();
+    let (candidate, slow) = (scene.zoo.newest(), scene.call("slow", Duration::from_secs(60)));
+    tokio::task::yield_now().await;
+    let back = Task::GoBack { swap: Box::new(swap(Some(&new), Some(&old))), planned: true };
+    let (outcome, ()) = tokio::join!(scene.run(back), async {
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        assert_eq!(scene.count().await["version"], "2.0.0", "the candidate goes on meanwhile");
+        candidate.let_go.send_replace(true);
+    });
+    assert_eq!(outcome, Ok(Outcome::WentBack { answers: true, lost: String::new() }));
+    assert!(slow.await.unwrap().outcome.is_ok());
+    assert_eq!(scene.count().await, json!({"version": "1.0.0", "count": 8}));
 }

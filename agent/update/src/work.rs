@@ -1,7 +1,8 @@
 //! What the shell must do now. It follows from the saved state alone; doing it twice is harmless.
 
 use crate::{
-    Carry, Installed, Life, Offer, Plugin, Release, ReleaseId, Service, Step, Switch, Target, Time, Trial,
+    Carry, Fault, Installed, Life, Offer, Plugin, Release, ReleaseId, Service, Step, Switch, Target, Time,
+    Trial,
 };
 
 /// The two things that go on for a plugin at the same time.
@@ -74,7 +75,12 @@ pub enum Task {
         until: Time,
     },
     /// Give the old release its place again, with the state if `carry` says so.
-    GoBack(Box<Swap>),
+    GoBack {
+        /// From the candidate to the old release.
+        swap: Box<Swap>,
+        /// The candidate does nothing wrong: going back may not cost a call either.
+        planned: bool,
+    },
 }
 
 /// The two ends of a switch.
@@ -177,10 +183,19 @@ impl Plugin {
             Step::Switching(Switch::Restored) => Task::Activate(swap()),
             Step::Switching(Switch::Activated) => Task::Move(swap()),
             Step::Probation { until } => Task::Watch { release: Box::new(candidate.clone()), until },
-            Step::RollingBack { .. } => {
-                Task::GoBack(Box::new(Swap::between(Some(candidate), self.service.active())))
-            }
+            Step::RollingBack { ref failure, .. } => Task::GoBack {
+                swap: Box::new(Swap::between(Some(candidate), self.service.active())),
+                planned: is_planned(failure.problem.fault),
+            },
         }
+    }
+}
+
+/// Whether the candidate still does its work.
+const fn is_planned(fault: Fault) -> bool {
+    match fault {
+        Fault::Withdrawn | Fault::Host | Fault::Interrupted => true,
+        Fault::Release | Fault::Link | Fault::Trust => false,
     }
 }
 

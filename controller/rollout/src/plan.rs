@@ -132,6 +132,7 @@ pub fn plan(fleet: &Fleet, rollouts: &[Rollout], now: Elapsed) -> Plan {
     }
     for draft in drafts.iter_mut().filter(|draft| draft.role == Role::Unfinished) {
         advance::advance(draft, &mut sheet);
+        sheet.claim(draft);
     }
     for draft in drafts.iter_mut().filter(|draft| draft.role == Role::CatchUp) {
         catch_up::catch_up(draft, &mut sheet);

@@ -3,7 +3,7 @@
 use fleetswap_inspect::{Descriptor, Diff, Standing, compare};
 use fleetswap_proto::{
     Explained,
-    v1::{Assignment, GetAssignmentRequest, Policy, PushRequest},
+    v1::{Assignment, GetAssignmentRequest, Policy, PushRequest, PushResponse},
 };
 use semver::Version;
 use serde_json::{Value, json};
@@ -33,11 +33,27 @@ pub(super) async fn run(args: &PushArgs, output: &Output) -> Result<Exit, Failur
         comparison.check(args, &draft)?;
     }
     let diff = comparison.as_ref().map(|comparison| diff::json(&comparison.diff, comparison.standing));
-    if !args.dry_run && !draft.is_published() {
+    let diff = diff.unwrap_or(Value::Null);
+    // The server's checks come before anything is signed or stored, so that a refused push leaves nothing behind.
+    let rehearsal = ask(args, &draft, &client, true).await?;
+    if rehearsal.nothing_to_do {
+        let words =
+            format!("{} {} already runs there; nothing to do", args.release.name, args.release.version);
+        output.result(&words, json!({ "rollout": null, "nothing_to_do": true, "diff": diff }));
+        return Ok(Exit::Ok);
+    }
+    if args.dry_run {
+        let plan = rehearsal.plan.unwrap_or_default();
+        let object =
+            json!({ "rollout": null, "nothing_to_do": false, "diff": diff, "plan": views::plan(&plan) });
+        output.result(&text::plan(&plan), object);
+        return Ok(Exit::Ok);
+    }
+    if !draft.is_published() {
         let publisher = release::publisher(&args.release)?;
         draft.publish(&publisher, &client).await?;
     }
-    start(args, &draft, &client, output, diff.unwrap_or(Value::Null)).await
+    start(args, &draft, &client, output, diff).await
 }
 
 async fn start(
@@ -47,23 +63,7 @@ async fn start(
     output: &Output,
     diff: Value,
 ) -> Result<Exit, Failure> {
-    let response =
-        client.operator().push(request(args, draft)).await.map_err(|status| client.failure(&status))?;
-    let response = response.into_inner();
-    if response.nothing_to_do {
-        let words =
-            format!("{} {} already runs there; nothing to do", args.release.name, args.release.version);
-        let object = json!({ "rollout": null, "nothing_to_do": true, "diff": diff });
-        output.result(&words, object);
-        return Ok(Exit::Ok);
-    }
-    if args.dry_run {
-        let plan = response.plan.unwrap_or_default();
-        let object =
-            json!({ "rollout": null, "nothing_to_do": false, "diff": diff, "plan": views::plan(&plan) });
-        output.result(&text::plan(&plan), object);
-        return Ok(Exit::Ok);
-    }
+    let response = ask(args, draft, client, false).await?;
     let rollout = response.rollout.ok_or_else(|| follow::no_rollout(client))?;
     if args.detach {
         let words = format!(
@@ -81,8 +81,13 @@ async fn start(
     follow.finish(&ended, json!({ "nothing_to_do": false, "diff": diff }))
 }
 
-fn request(args: &PushArgs, draft: &Draft) -> PushRequest {
-    PushRequest {
+async fn ask(
+    args: &PushArgs,
+    draft: &Draft,
+    client: &Client,
+    dry_run: bool,
+) -> Result<PushResponse, Failure> {
+    let request = PushRequest {
         request_id: Uuid::new_v4().to_string(),
         plugin: args.release.name.clone(),
         selector: args.hosts.clone().unwrap_or_default(),
@@ -90,8 +95,10 @@ fn request(args: &PushArgs, draft: &Draft) -> PushRequest {
         policy: Some(policy(&args.pace)),
         reason: args.reason.clone(),
         actor: actor(),
-        dry_run: args.dry_run,
-    }
+        dry_run,
+    };
+    let response = client.operator().push(request).await.map_err(|status| client.failure(&status))?;
+    Ok(response.into_inner())
 }
 
 /// The policy that the arguments name; 0 leaves a value to the controller.

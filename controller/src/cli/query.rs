@@ -123,6 +123,7 @@ pub(super) async fn hosts(args: &ListArgs, output: &Output) -> Result<Exit, Fail
             break;
         }
     }
+    hosts.sort_by(|one, other| one.name.cmp(&other.name));
     let objects: Vec<Value> = hosts.iter().map(views::host).collect();
     output.result(&text::hosts(&hosts), json!({ "hosts": objects }));
     Ok(Exit::Ok)

@@ -30,11 +30,7 @@ pub(super) fn host_change(rollout: &Rollout, host: &RolloutHost) -> String {
         bare(host.state().as_str_name(), "HOST_STATE_")
     );
     if host.state() == HostState::Committed {
-        line.push_str(&format!(
-            " (proven by {}, swap pause {} µs)",
-            or_dash(&host.proven_by),
-            host.swap_pause_us
-        ));
+        line.push_str(&format!(" ({}, swap pause {} µs)", proof(&host.proven_by), host.swap_pause_us));
         if !host.state_lost.is_empty() {
             line.push_str(&format!("; state lost: {}", host.state_lost));
         }
@@ -160,13 +156,14 @@ pub(super) fn history(rollouts: &[Rollout]) -> String {
     let rows: Vec<[String; 9]> = rollouts
         .iter()
         .map(|rollout| {
-            let committed = rollout.hosts.iter().filter(|host| host.state() == HostState::Committed).count();
+            let committed: u32 = rollout.waves.iter().map(|wave| wave.committed).sum();
+            let hosts: u32 = rollout.waves.iter().map(|wave| wave.hosts).sum();
             [
                 rollout.rollout_id.clone(),
                 rollout.plugin.clone(),
                 versions(rollout),
                 state(rollout).to_owned(),
-                format!("{committed}/{}", rollout.hosts.len()),
+                format!("{committed}/{hosts}"),
                 when(rollout.created_ms),
                 rollout.trigger.clone(),
                 or_dash(&rollout.actor).to_owned(),
@@ -226,6 +223,15 @@ pub(super) fn bytes(count: u64) -> String {
         0..KIB => format!("{count} B"),
         KIB..1_048_576 => format!("{} KiB", count.div_ceil(KIB)),
         _ => format!("{} MiB", count.div_ceil(KIB * KIB)),
+    }
+}
+
+/// Why a host believes in its release; the words of `TrialStatus.proven_by`.
+fn proof(proven_by: &str) -> String {
+    match proven_by {
+        "before" => "was committed there before".to_owned(),
+        "unchanged" => "the same files as before".to_owned(),
+        other => format!("proven by {}", or_dash(other)),
     }
 }
 

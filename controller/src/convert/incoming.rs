@@ -237,7 +237,8 @@ pub(crate) fn platforms(manifest: &Manifest) -> BTreeSet<String> {
     manifest.platforms.keys().cloned().collect()
 }
 
-fn selector(text: &str) -> Result<Option<core::Selector>, Explained> {
+/// Reads a selector; an empty text is none.
+pub(crate) fn selector(text: &str) -> Result<Option<core::Selector>, Explained> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -245,7 +246,7 @@ fn selector(text: &str) -> Result<Option<core::Selector>, Explained> {
 }
 
 /// Why a text is no selector.
-pub(crate) fn invalid_selector(text: &str, error: &core::InvalidSelector) -> Explained {
+fn invalid_selector(text: &str, error: &core::InvalidSelector) -> Explained {
     Explained::new(
         error.code(),
         format!("`{text}` does not select hosts"),

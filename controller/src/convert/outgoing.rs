@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use fleetswap_proto::v1;
+use fleetswap_proto::{PROTOCOL, v1};
 use fleetswap_rollout as core;
 use fleetswap_trust::Versions;
 use prost::Message;
 
-use crate::store::{HostRow, ReportedRow};
+use crate::{
+    api::HEARTBEAT_SECONDS,
+    store::{HostRow, ReportedRow},
+};
 
 /// Everything that the view of a rollout is made from.
 pub(crate) struct RolloutView<'a> {
@@ -46,6 +49,17 @@ pub(crate) struct AssignmentView<'a> {
     pub(crate) assignment: &'a core::Assignment,
     /// Hosts and what they run.
     pub(crate) fleet: &'a core::Fleet,
+}
+
+/// The answer to a hello.
+pub(crate) fn welcome(epoch: u64) -> v1::Welcome {
+    v1::Welcome {
+        protocol: PROTOCOL,
+        controller_version: env!("CARGO_PKG_VERSION").to_owned(),
+        features: Vec::new(),
+        epoch,
+        heartbeat_seconds: HEARTBEAT_SECONDS,
+    }
 }
 
 /// What a host should run: every row that it has.
@@ -237,8 +251,33 @@ fn wave_state(state: core::WaveState) -> v1::WaveState {
     }
 }
 
-/// What a push would do. `bytes` are those to be sent.
-pub(crate) fn plan(fleet: &core::Fleet, preview: &core::Preview, bytes: u64) -> v1::Plan {
+/// The answer to a push or rollback.
+pub(crate) type PushAnswer = v1::PushResponse;
+
+/// The assignment runs the release already.
+pub(crate) fn nothing_to_do() -> PushAnswer {
+    v1::PushResponse { nothing_to_do: true, ..v1::PushResponse::default() }
+}
+
+/// A rollout that begins, or (without one) only what it would do.
+pub(crate) fn begun(begun: Option<&RolloutView<'_>>, plan: PlanView<'_>) -> PushAnswer {
+    v1::PushResponse { rollout: begun.map(rollout), plan: Some(self::plan(plan)), nothing_to_do: false }
+}
+
+/// Everything that the view of a plan is made from.
+#[derive(Clone, Copy)]
+pub(crate) struct PlanView<'a> {
+    /// Names.
+    pub(crate) fleet: &'a core::Fleet,
+    /// Who is in which wave.
+    pub(crate) preview: &'a core::Preview,
+    /// To be sent over all hosts.
+    pub(crate) bytes: u64,
+}
+
+/// What a push would do.
+fn plan(view: PlanView<'_>) -> v1::Plan {
+    let PlanView { fleet, preview, bytes } = view;
     let names = |hosts: &[core::HostId]| hosts.iter().map(|host| name(fleet, host)).collect();
     let wave =
         |wave: &core::PreviewWave| v1::PlannedWave { name: wave.name.to_string(), hosts: names(&wave.hosts) };

@@ -1,6 +1,6 @@
 //! What agents say: hellos, reports, and the end of their streams.
 
-use fleetswap_proto::{Explained, PROTOCOL, v1};
+use fleetswap_proto::Explained;
 use fleetswap_rollout::{Generation, Host, Reported};
 use fleetswap_trust::Versions;
 
@@ -9,8 +9,8 @@ use super::{
     world::{Entry, World, host_id},
 };
 use crate::{
-    api::{Connected, HEARTBEAT_SECONDS, HostIdentity, Session},
-    convert::{self, Greeting, Said},
+    api::{Connected, HostIdentity, Session},
+    convert::{self, Answer, Greeting, Said},
     store::{Change, EventRow, HostRow, ReportKey, ReportedRow},
 };
 
@@ -18,9 +18,8 @@ use crate::{
 pub(super) async fn connected(
     reconciler: &Reconciler,
     host: HostIdentity,
-    hello: v1::Hello,
+    greeting: Greeting,
 ) -> Result<Connected, Explained> {
-    let greeting = convert::greeting(hello);
     let _one_at_a_time = reconciler.writing.lock().await;
     let (change, said) = greeted(reconciler, &host, greeting)?;
     let Some(row) = change.hosts.first().cloned() else { return Err(name_taken(&host)) };
@@ -31,13 +30,7 @@ pub(super) async fn connected(
     for (row, reported) in said {
         world.put_reported(row, reported);
     }
-    let welcome = v1::Welcome {
-        protocol: PROTOCOL,
-        controller_version: env!("CARGO_PKG_VERSION").to_owned(),
-        features: Vec::new(),
-        epoch: world.fleet.epoch,
-        heartbeat_seconds: HEARTBEAT_SECONDS,
-    };
+    let welcome = convert::welcome(world.fleet.epoch);
     // What the stream is sent comes from the plan that has seen this hello.
     let desired = reconciler.links().open(&session, unix_ms());
     drop(world);
@@ -146,9 +139,8 @@ fn reported_row(world: &World, session: &Session, sequence: u64, said: Said) -> 
 pub(super) async fn report(
     reconciler: &Reconciler,
     session: &Session,
-    report: v1::Report,
+    answer: Answer,
 ) -> Result<(), Explained> {
-    let answer = convert::report(report);
     if !reconciler.links().is_current(session) {
         return Ok(());
     }

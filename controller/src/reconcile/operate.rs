@@ -2,36 +2,33 @@
 
 use std::collections::BTreeSet;
 
-use fleetswap_proto::{Explained, v1};
-use fleetswap_rollout::{Preview, Release, RolloutId, Started, preview};
+use fleetswap_proto::Explained;
+use fleetswap_rollout::{Preview, Release, Rollback, RolloutId, Started, preview};
 use fleetswap_trust::Manifest;
 
 use super::{
-    Reconciler, changes, unix_ms, views,
+    Reconciler, changes, unix_ms,
     world::{Head, World},
 };
 use crate::{
     api::RequestKey,
-    convert::{self, Wish},
+    convert::{self, PlanView, PushAnswer, Wish},
     explain,
     store::Change,
 };
 
 /// Who asks, and how the answer is remembered.
-struct Order {
-    actor: String,
-    reason: String,
-    dry_run: bool,
-    key: Option<RequestKey>,
+pub(super) struct Order {
+    pub(super) actor: String,
+    pub(super) reason: String,
+    /// Only plans; nothing is stored.
+    pub(super) dry_run: bool,
+    pub(super) key: Option<RequestKey>,
 }
 
 /// Starts a rollout, says that nothing is to be done, or only plans.
-pub(super) async fn push(
-    reconciler: &Reconciler,
-    request: v1::PushRequest,
-    key: Option<RequestKey>,
-) -> Result<v1::PushResponse, Explained> {
-    let Wish { push, manifest } = convert::push(&request)?;
+pub(super) async fn push(reconciler: &Reconciler, wish: Wish, order: Order) -> Result<PushAnswer, Explained> {
+    let Wish { push, manifest } = wish;
     let _one_at_a_time = reconciler.writing.lock().await;
     let started = {
         let mut world = reconciler.world();
@@ -40,22 +37,20 @@ pub(super) async fn push(
         let started = push.start(&world.fleet, &world.rollouts, RolloutId(world.next_rollout));
         started.map_err(|refusal| convert::refusal(&refusal))?
     };
-    let v1::PushRequest { actor, reason, dry_run, .. } = request;
-    begin(reconciler, started, Some(&manifest), Order { actor, reason, dry_run, key }).await
+    begin(reconciler, started, Some(&manifest), order).await
 }
 
 /// Starts a rollout back, says that nothing is to be done, or only plans.
 pub(super) async fn rollback(
     reconciler: &Reconciler,
-    request: v1::RollbackRequest,
-    key: Option<RequestKey>,
-) -> Result<v1::PushResponse, Explained> {
-    let rollback = convert::rollback(&request)?;
+    wish: Rollback,
+    order: Order,
+) -> Result<PushAnswer, Explained> {
     let _one_at_a_time = reconciler.writing.lock().await;
     let target = {
         let world = reconciler.world();
         refuse_if_behind(&world)?;
-        rollback.target(&world.fleet, &world.rollouts).map_err(|refusal| convert::refusal(&refusal))?.1
+        wish.target(&world.fleet, &world.rollouts).map_err(|refusal| convert::refusal(&refusal))?.1
     };
     let manifest = match &target {
         Some(release) => Some(manifest_of(reconciler, release).await?),
@@ -65,11 +60,10 @@ pub(super) async fn rollback(
     let started = {
         let world = reconciler.world();
         let id = RolloutId(world.next_rollout);
-        let started = rollback.start(&world.fleet, &world.rollouts, id, platforms);
+        let started = wish.start(&world.fleet, &world.rollouts, id, platforms);
         started.map_err(|refusal| convert::refusal(&refusal))?
     };
-    let v1::RollbackRequest { actor, reason, dry_run, .. } = request;
-    begin(reconciler, started, manifest.as_ref(), Order { actor, reason, dry_run, key }).await
+    begin(reconciler, started, manifest.as_ref(), order).await
 }
 
 fn refuse_if_behind(world: &World) -> Result<(), Explained> {
@@ -111,10 +105,9 @@ async fn begin(
     started: Started,
     manifest: Option<&Manifest>,
     order: Order,
-) -> Result<v1::PushResponse, Explained> {
+) -> Result<PushAnswer, Explained> {
     let Started::Start(start) = started else {
-        let response = v1::PushResponse { nothing_to_do: true, ..v1::PushResponse::default() };
-        return remember(reconciler, response, order, Change::default()).await;
+        return remember(reconciler, convert::nothing_to_do(), order, Change::default()).await;
     };
     let now_ms = unix_ms();
     let head = Head {
@@ -124,37 +117,36 @@ async fn begin(
         ended_ms: None,
         version: 0,
     };
-    let (response, change) = {
+    let (answer, change) = {
         let world = reconciler.world();
         let preview = preview(&world.fleet, &start.rollout);
         let bytes = bytes(&world, &preview, manifest, start.rollout.spec.to.as_ref());
-        let plan = Some(convert::plan(&world.fleet, &preview, bytes));
+        let plan = PlanView { fleet: &world.fleet, preview: &preview, bytes };
         if order.dry_run {
-            return Ok(v1::PushResponse { plan, ..v1::PushResponse::default() });
+            return Ok(convert::begun(None, plan));
         }
-        let rollout = Some(views::view(&world, &start.rollout, &head));
-        let response = v1::PushResponse { rollout, plan, nothing_to_do: false };
-        (response, changes::of_start(&start, &head, now_ms)?)
+        let answer = convert::begun(Some(&world.view(&start.rollout, &head)), plan);
+        (answer, changes::of_start(&start, &head, now_ms)?)
     };
-    let response = remember(reconciler, response, order, change).await?;
+    let answer = remember(reconciler, answer, order, change).await?;
     reconciler.world().begin(*start, head);
     reconciler.wake();
-    Ok(response)
+    Ok(answer)
 }
 
 /// Commits a change with the answer that it gave rise to.
 async fn remember(
     reconciler: &Reconciler,
-    response: v1::PushResponse,
+    answer: PushAnswer,
     order: Order,
     mut change: Change,
-) -> Result<v1::PushResponse, Explained> {
+) -> Result<PushAnswer, Explained> {
     if order.dry_run {
-        return Ok(response);
+        return Ok(answer);
     }
-    change.request = order.key.map(|key| key.row(&response));
+    change.request = order.key.map(|key| key.row(&answer));
     reconciler.commit(change).await?;
-    Ok(response)
+    Ok(answer)
 }
 
 /// Bytes that hosts would fetch: what their platform loads, and config and data. A host that still holds the release

@@ -1,49 +1,21 @@
 //! What people are shown of the fleet.
 
 use fleetswap_proto::{Explained, v1};
-use fleetswap_rollout::{Rollout, RolloutId, Selector};
 
-use super::{
-    Reconciler, rows,
-    world::{Head, World},
-};
+use super::{Reconciler, rows};
 use crate::{
-    convert::{self, AssignmentView, HostView, RolloutView},
-    store::{RolloutHostRow, RolloutPage, RolloutRow},
+    convert::{self, AssignmentView, HostView},
+    store::RolloutPage,
 };
-
-/// A rollout as it is shown.
-pub(super) fn view(world: &World, rollout: &Rollout, head: &Head) -> v1::Rollout {
-    let reasons = world.waiting.get(&rollout.spec.id).into_iter().flatten();
-    let behind = world.behind().filter(|_| !rollout.progress.state.has_ended());
-    let behind = behind.map(|why| format!("the store is behind its hosts, nothing is sent: {why}"));
-    convert::rollout(&RolloutView {
-        rollout,
-        actor: &head.actor,
-        reason: &head.reason,
-        created_ms: head.created_ms,
-        ended_ms: head.ended_ms,
-        waiting: behind.into_iter().chain(reasons.map(ToString::to_string)).collect(),
-        fleet: &world.fleet,
-    })
-}
 
 /// One rollout, live or from the store.
 pub(super) async fn rollout(reconciler: &Reconciler, id: u64) -> Result<Option<v1::Rollout>, Explained> {
-    if let Some(live) = live(&reconciler.world(), RolloutId(id)) {
-        return Ok(Some(live));
+    if let Some(live) = reconciler.world().live(id) {
+        return Ok(Some(convert::rollout(&live)));
     }
     let Some((row, hosts)) = reconciler.store.rollout(id).await? else { return Ok(None) };
-    stored(&reconciler.world(), row, &hosts).map(Some)
-}
-
-fn live(world: &World, id: RolloutId) -> Option<v1::Rollout> {
-    Some(view(world, world.rollout(id)?, world.heads.get(&id)?))
-}
-
-fn stored(world: &World, row: RolloutRow, hosts: &[RolloutHostRow]) -> Result<v1::Rollout, Explained> {
-    let (rollout, head) = rows::rollout_of(row, hosts)?;
-    Ok(view(world, &rollout, &head))
+    let (rollout, head) = rows::rollout_of(row, &hosts)?;
+    Ok(Some(convert::rollout(&reconciler.world().view(&rollout, &head))))
 }
 
 /// A page of rollouts, newest first, without their hosts.
@@ -83,10 +55,7 @@ pub(super) fn assignments(
     plugin: &str,
     selector: &str,
 ) -> Result<Vec<v1::Assignment>, Explained> {
-    let wanted: Option<Selector> = match selector {
-        "" => None,
-        text => Some(text.parse().map_err(|error| convert::invalid_selector(text, &error))?),
-    };
+    let wanted = convert::selector(selector)?;
     let world = reconciler.world();
     let found = world
         .fleet
@@ -102,14 +71,13 @@ pub(super) fn status(reconciler: &Reconciler) -> v1::GetStatusResponse {
     let world = reconciler.world();
     let fleet = &world.fleet;
     let count = |hosts: usize| u32::try_from(hosts).unwrap_or(u32::MAX);
-    let unfinished = world.rollouts.iter().filter(|rollout| !rollout.progress.state.has_ended());
     let of_assignment = |assignment| convert::assignment_status(AssignmentView { assignment, fleet });
     v1::GetStatusResponse {
         epoch: fleet.epoch,
         hosts_online: count(fleet.hosts.values().filter(|host| host.online).count()),
         hosts_known: count(fleet.hosts.len()),
         assignments: fleet.assignments.values().map(of_assignment).collect(),
-        unfinished: unfinished.filter_map(|rollout| live(&world, rollout.spec.id)).collect(),
+        unfinished: world.unfinished().map(|view| convert::rollout(&view)).collect(),
         store_behind: world.behind().unwrap_or_default().to_owned(),
         ..v1::GetStatusResponse::default()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetswap_proto::{Explained, v1};
+use fleetswap_proto::Explained;
 use fleetswap_rollout::{
     AssignmentKey, Elapsed, Fleet, Host, HostId, Plan, Release, Reported, Rollout, RolloutId, RolloutState,
     Waiting, plan,
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{links::Edition, rows};
 use crate::{
-    convert,
+    convert::RolloutView,
     store::{HostRow, ReportedRow, Snapshot},
 };
 
@@ -199,9 +199,37 @@ impl World {
         is_told.then(|| (rows::generation(host.generation), versions))
     }
 
-    /// What a host should run.
-    pub(super) fn desired(&self, id: Uuid, versions: Versions) -> Option<v1::DesiredState> {
-        self.fleet.hosts.get(&host_id(id)).map(|host| convert::desired_state(host, versions))
+    /// A host by its id in the store.
+    pub(super) fn host(&self, id: Uuid) -> Option<&Host> {
+        self.fleet.hosts.get(&host_id(id))
+    }
+
+    /// A live rollout by its number.
+    pub(super) fn live(&self, number: u64) -> Option<RolloutView<'_>> {
+        let id = RolloutId(number);
+        Some(self.view(self.rollout(id)?, self.heads.get(&id)?))
+    }
+
+    /// Rollouts that go on.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = RolloutView<'_>> {
+        let unfinished = self.rollouts.iter().filter(|rollout| !rollout.progress.state.has_ended());
+        unfinished.filter_map(|rollout| Some(self.view(rollout, self.heads.get(&rollout.spec.id)?)))
+    }
+
+    /// What people are shown of a rollout, live or from the store.
+    pub(super) fn view<'a>(&'a self, rollout: &'a Rollout, head: &'a Head) -> RolloutView<'a> {
+        let reasons = self.waiting.get(&rollout.spec.id).into_iter().flatten();
+        let behind = self.behind().filter(|_| !rollout.progress.state.has_ended());
+        let behind = behind.map(|why| format!("the store is behind its hosts, nothing is sent: {why}"));
+        RolloutView {
+            rollout,
+            actor: &head.actor,
+            reason: &head.reason,
+            created_ms: head.created_ms,
+            ended_ms: head.ended_ms,
+            waiting: behind.into_iter().chain(reasons.map(ToString::to_string)).collect(),
+            fleet: &self.fleet,
+        }
     }
 
     /// Whether a host has an open offer and has not been `heard` since the controller started.

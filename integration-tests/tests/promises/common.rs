@@ -74,10 +74,12 @@ pub(crate) fn wait_for_trial(agent: &Agent, plugin: &str, states: &[&str]) -> Re
 
 /// Waits until the newest rollout has ended, and returns it.
 pub(crate) fn wait_for_the_end(fleet: &Fleet) -> Result<Value> {
-    eventually("the rollout ends", || {
+    let id = eventually("the rollout ends", || {
         let history = fleet.controller(["history", "--limit", "1", "-o", "json"])?.expect(0)?.json()?;
-        let rollout = history["rollouts"][0].clone();
+        let rollout = &history["rollouts"][0];
         let ended = ["SUCCEEDED", "FAILED"].iter().any(|state| rollout["state"] == *state);
-        Ok(ended.then_some(rollout))
-    })
+        Ok(ended.then(|| rollout["rollout_id"].as_str().unwrap_or_default().to_owned()))
+    })?;
+    let outcome = fleet.controller(["status", &id, "-o", "json"])?;
+    Ok(outcome.json()?["rollout"].clone())
 }

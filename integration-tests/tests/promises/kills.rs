@@ -80,7 +80,8 @@ fn kill_controller_at(candidate: &[&str], more: &[&str], states: &[&str]) -> Res
 
 #[test]
 fn a_controller_killed_while_a_host_probes_learns_the_verdict() -> Result<()> {
-    let (fleet, rollout) = kill_controller_at(&["HEALTH_BLOCKS"], &QUICK, &["PROBING"])?;
+    let impatient = [&QUICK[..], &["--healthy-deadline", "8s"]].concat();
+    let (fleet, rollout) = kill_controller_at(&["HEALTH_BLOCKS"], &impatient, &["PROBING"])?;
     blames_the_release(&rollout);
     runs(&fleet, "1.0.0")
 }

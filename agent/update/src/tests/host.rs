@@ -135,7 +135,7 @@ impl Host {
                 self.now = self.now.max(until);
                 self.outcome(Outcome::Proven(Proof::Calls));
             }
-            Task::GoBack(_) => self.outcome(Outcome::WentBack { answers: true, lost: String::new() }),
+            Task::GoBack { .. } => self.outcome(Outcome::WentBack { answers: true, lost: String::new() }),
         }
         true
     }

@@ -96,7 +96,7 @@ fn owns_gate(task: &Task) -> bool {
         Task::Idle | Task::AwaitSlot | Task::Wait | Task::Fetch { .. } | Task::Verify(_) => false,
         Task::Load(_) | Task::Probe(_) => false,
         Task::Pause(_) | Task::Restore(_) | Task::Activate(_) | Task::Move(_) => true,
-        Task::Watch { .. } | Task::GoBack(_) => true,
+        Task::Watch { .. } | Task::GoBack { .. } => true,
     }
 }
 
@@ -114,7 +114,7 @@ fn loaded(plugin: &Plugin) -> Vec<crate::ReleaseId> {
         Task::Pause(swap) | Task::Restore(swap) | Task::Activate(swap) | Task::Move(swap) => {
             ids.extend(swap.to.map(|it| it.release.id));
         }
-        Task::GoBack(swap) => ids.extend(swap.to.map(|it| it.release.id)),
+        Task::GoBack { swap, .. } => ids.extend(swap.to.map(|it| it.release.id)),
     }
     ids
 }

@@ -38,7 +38,7 @@ fn a_bad_sign_in_probation_goes_back() {
     host.run_to(Stage::Probation);
     host.feed(Fact::Died(release(2).id, problem(Fault::Release, "WORKER_DIED")));
     assert_eq!(host.stage(), Stage::RollingBack);
-    let Task::GoBack(swap) = host.plugin.work().trial else { panic!("no way back") };
+    let Task::GoBack { swap, planned: false } = host.plugin.work().trial else { panic!("no way back") };
     assert_eq!((swap.from, swap.to), (Some(installed(2)), Some(installed(1))));
     assert_eq!(host.run_honestly(), Stage::RolledBack);
     assert_eq!(host.plugin.work().serve, Serve::Run(release(1).id));

@@ -29,11 +29,10 @@ fn late_comers(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>) {
     let (fleet, spec) = (sheet.fleet, &draft.base.spec);
     for (id, host) in &fleet.hosts {
         let Some(member) = observe::waiting_member(draft, id) else { continue };
-        let desired = sheet.desired(id, &spec.key.plugin);
-        let told_by = desired.and_then(|row| row.rollout);
-        let skip = match told_by.filter(|by| *by > spec.id) {
+        let plugin = &spec.key.plugin;
+        let skip = match sheet.later_than(spec.id, id, plugin) {
             Some(by) => Some(SkipReason::Moved(by)),
-            None => skip_reason(fleet, spec, host, desired),
+            None => skip_reason(fleet, spec, host, sheet.desired(id, plugin)),
         };
         let is_no_member = matches!(skip, Some(SkipReason::NoLongerMatches | SkipReason::Moved(_)));
         if is_no_member && draft.member(id).is_none() {

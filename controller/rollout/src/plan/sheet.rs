@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{DesiredChange, Draft, MemberChange, Plan, ProgressChange};
-use crate::{Assignment, AssignmentKey, Desired, Elapsed, Fleet, Generation, HostId, RolloutId, Waiting};
+use crate::{
+    Assignment, AssignmentKey, Desired, Elapsed, Fleet, Generation, HostId, RolloutId, RolloutState,
+    SkipReason, Waiting,
+};
 
 /// The decisions that reach beyond one rollout.
 pub(super) struct Sheet<'a> {
@@ -12,6 +15,7 @@ pub(super) struct Sheet<'a> {
     desired: BTreeMap<(HostId, String), Desired>,
     assignments: BTreeMap<AssignmentKey, Assignment>,
     busy: BTreeMap<HostId, RolloutId>,
+    claimed: BTreeMap<(HostId, String), RolloutId>,
     waiting: BTreeMap<RolloutId, Vec<Waiting>>,
     next_timer: Option<Elapsed>,
 }
@@ -24,6 +28,7 @@ impl<'a> Sheet<'a> {
             desired: BTreeMap::new(),
             assignments: BTreeMap::new(),
             busy: BTreeMap::new(),
+            claimed: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next_timer: None,
         }
@@ -61,6 +66,26 @@ impl<'a> Sheet<'a> {
 
     pub(super) fn take(&mut self, host: &HostId, rollout: RolloutId) {
         self.busy.insert(host.clone(), rollout);
+    }
+
+    /// Takes note of hosts that need no offer of a rollout, unless it has just failed: they run its release already, and
+    /// an earlier rollout must not take them elsewhere.
+    pub(super) fn claim(&mut self, draft: &Draft<'_>) {
+        if draft.progress.state == RolloutState::Failed {
+            return;
+        }
+        let spec = &draft.base.spec;
+        let settled = draft.members().filter(|(_, member)| member.skip == Some(SkipReason::AlreadyInstalled));
+        for (host, _) in settled {
+            self.claimed.insert((host.clone(), spec.key.plugin.clone()), spec.id);
+        }
+    }
+
+    /// The later rollout that put, or wants, a host where it is.
+    pub(super) fn later_than(&self, rollout: RolloutId, host: &HostId, plugin: &str) -> Option<RolloutId> {
+        let told_by = self.desired(host, plugin).and_then(|row| row.rollout);
+        let claimed_by = self.claimed.get(&(host.clone(), plugin.to_owned())).copied();
+        told_by.max(claimed_by).filter(|by| *by > rollout)
     }
 
     pub(super) fn is_online(&self, host: &HostId) -> bool {

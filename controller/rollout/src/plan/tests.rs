@@ -267,6 +267,21 @@ fn hosts_that_committed_in_a_failed_rollout_are_not_caught_up() {
 }
 
 #[test]
+fn a_late_comer_is_not_taken_away_from_where_a_newer_rollout_wants_it() {
+    let mut stage = Stage::running("1.0.0", 1);
+    stage.join("h7");
+    let up = stage.push("1.1.0", Policy::push());
+    stage.disconnect("h7");
+    stage.finish(up);
+    assert_eq!((stage.state(up), stage.open(RolloutId(1))), (RolloutState::Succeeded, vec!["h7".to_owned()]));
+    let back = stage.rollback(None);
+    stage.connect_with("h7", |stage| stage.report_commit(RolloutId(1), "h7"));
+    assert_eq!((stage.told("h7"), stage.open(up)), ("1.0.0".to_owned(), Vec::new()));
+    stage.finish(back);
+    assert_eq!((stage.state(back), stage.release()), (RolloutState::Succeeded, Some("1.0.0".to_owned())));
+}
+
+#[test]
 fn two_rollouts_never_try_one_host_at_once() {
     let mut stage = Stage::with_hosts(1);
     let first = stage.push("1.0.0", Policy::push());

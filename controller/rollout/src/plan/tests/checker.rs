@@ -145,8 +145,9 @@ fn ends_settled(fleet: &Fleet, rollout: &Rollout) -> Result<(), String> {
         if member.state.has_failed() && is_offered {
             return Err(format!("{host} is {} and still told to try {id}", member.state));
         }
-        let has_it =
-            member.state == HostState::Committed || member.skip == Some(SkipReason::AlreadyInstalled);
+        let had_it = member.skip == Some(SkipReason::AlreadyInstalled);
+        let has_succeeded = rollout.progress.state == RolloutState::Succeeded;
+        let has_it = member.state == HostState::Committed || (had_it && has_succeeded);
         if has_it && row.is_some_and(|row| row.target != rollout.spec.to) {
             return Err(format!("{host} runs the release of {id} and is told otherwise"));
         }
