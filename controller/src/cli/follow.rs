@@ -40,7 +40,7 @@ pub(super) struct Follow<'a> {
 
 impl Follow<'_> {
     /// Follows until the rollout has ended, and returns it as it ended.
-    pub(super) async fn to_the_end(&self, rollout: Rollout) -> Result<Rollout, Failure> {
+    pub(super) async fn until_it_ends(&self, rollout: Rollout) -> Result<Rollout, Failure> {
         let id = rollout.rollout_id.clone();
         let wait = self.wait.unwrap_or(WAIT_DEFAULT);
         let mut screen = Screen::new(self.output);

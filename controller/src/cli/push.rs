@@ -77,7 +77,7 @@ async fn start(
         return Ok(Exit::Ok);
     }
     let follow = Follow { client, output, wait: args.wait.wait_timeout, each_update: false };
-    let ended = follow.to_the_end(rollout).await?;
+    let ended = follow.until_it_ends(rollout).await?;
     follow.finish(&ended, json!({ "nothing_to_do": false, "diff": diff }))
 }
 

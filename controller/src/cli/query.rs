@@ -87,7 +87,7 @@ async fn follow(
     output: &Output,
 ) -> Result<Exit, Failure> {
     let follow = Follow { client, output, wait: args.wait.wait_timeout, each_update: true };
-    let ended = follow.to_the_end(rollout).await?;
+    let ended = follow.until_it_ends(rollout).await?;
     follow.finish(&ended, json!({}))
 }
 

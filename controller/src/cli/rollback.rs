@@ -42,6 +42,6 @@ pub(super) async fn run(args: &RollbackArgs, output: &Output) -> Result<Exit, Fa
     }
     let rollout = response.rollout.ok_or_else(|| follow::no_rollout(&client))?;
     let follow = Follow { client: &client, output, wait: args.wait.wait_timeout, each_update: false };
-    let ended = follow.to_the_end(rollout).await?;
+    let ended = follow.until_it_ends(rollout).await?;
     follow.finish(&ended, json!({ "nothing_to_do": false, "diff": Value::Null }))
 }
