@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use fleetswap_integration_tests::harness::Binaries;
+use fleetswap_integration_tests::harness::{Binaries, eventually};
 use tokio::runtime::Runtime;
 
-use crate::common::{CALL_LIMIT, QUICK, call, fleet, install, subject};
+use crate::common::{CALL_LIMIT, QUICK, active_version, call, fleet, install, plugin_status, subject};
 
 #[test]
 fn a_call_in_flight_during_a_swap_is_answered_by_the_release_that_took_it() -> Result<()> {
@@ -71,5 +71,33 @@ fn a_crash_takes_its_own_call_along_and_no_other() -> Result<()> {
     assert_eq!(reply.body["error"]["executed"], "unknown");
     let next = call(&caller, "subject", "echo", "")?;
     assert_eq!(next.status, 200, "the next call waits for the new worker: {next:?}");
+    Ok(())
+}
+
+#[test]
+fn a_plugin_in_c_serves_like_one_in_rust() -> Result<()> {
+    let fleet = fleet(1)?;
+    let checksum = Binaries::find()?.example("checksum", "1.0.0")?;
+    install(&fleet, &checksum)?;
+    let reply = call(&fleet.agents[0].caller(), "checksum", "crc32", "123456789")?;
+    assert_eq!((reply.status, reply.body["crc32"].as_str()), (200, Some("cbf43926")));
+    Ok(())
+}
+
+#[test]
+fn a_release_that_keeps_crashing_gives_way_to_the_one_before() -> Result<()> {
+    let fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    fleet.push(&subject(&fleet, "1.1.0", &[])?, &QUICK)?.expect(0)?;
+    let agent = &fleet.agents[0];
+    for _ in 0..3 {
+        assert_eq!(call(&agent.caller(), "subject", "crash", "")?.status, 503);
+        // The next call waits for whoever comes back, so that each crash meets a living worker.
+        assert_eq!(call(&agent.caller(), "subject", "echo", "")?.status, 200);
+    }
+    eventually("1.0.0 serves again", || Ok((active_version(agent, "subject")? == "1.0.0").then_some(())))?;
+    assert_eq!(call(&agent.caller(), "subject", "echo", "")?.version, "1.0.0");
+    let denied = plugin_status(agent, "subject")?["denied"][0].clone();
+    assert_eq!(denied["code"], "CRASH_LOOP", "{denied}");
     Ok(())
 }

@@ -106,3 +106,33 @@ fn a_controller_killed_just_after_commit_still_knows_it() -> Result<()> {
     assert_eq!(rollout["state"], "SUCCEEDED");
     runs(&fleet, "1.1.0")
 }
+
+#[test]
+fn an_acknowledged_push_survives_the_death_of_the_controller() -> Result<()> {
+    let mut fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    let outcome =
+        fleet.push(&subject(&fleet, "1.1.0", &[])?, &[&QUICK[..], &["--detach"]].concat())?.expect(0)?;
+    fleet.controller = None;
+    fleet.start_controller()?;
+    let rollout = wait_for_the_end(&fleet)?;
+    assert_eq!(rollout["rollout_id"], outcome.json()?["rollout"]["rollout_id"]);
+    assert_eq!(rollout["state"], "SUCCEEDED");
+    runs(&fleet, "1.1.0")
+}
+
+#[test]
+fn an_acknowledged_report_survives_the_death_of_the_controller() -> Result<()> {
+    let mut fleet = fleet(1)?;
+    let installed = install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    // Nobody is left to report it again.
+    fleet.agents[0].kill();
+    fleet.controller = None;
+    fleet.start_controller()?;
+    let rollout = wait_for_the_end(&fleet)?;
+    assert_eq!(rollout["rollout_id"], installed["rollout_id"]);
+    assert_eq!(rollout["hosts"][0]["state"], "COMMITTED");
+    let hosts = fleet.controller(["host", "list", "-o", "json"])?.expect(0)?.json()?;
+    assert_eq!(hosts["hosts"][0]["plugins"][0]["active"]["version"], "1.0.0");
+    Ok(())
+}

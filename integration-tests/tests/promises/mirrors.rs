@@ -171,3 +171,17 @@ fn a_controller_killed_while_a_host_fetches_finds_the_rollout_again() -> Result<
     assert_eq!(rollout["state"], "SUCCEEDED", "{rollout}");
     Ok(())
 }
+
+#[test]
+fn a_mirror_that_stalls_is_left_for_the_next_one() -> Result<()> {
+    let runtime = Runtime::new()?;
+    let mut fleet = fleet(1)?;
+    let blobs = fleet.path("controller/blobs");
+    let stalls = Mirror::start(&runtime, Manners::StallsUntilReleased, blobs.clone())?;
+    let good = Mirror::start(&runtime, Manners::Honest, blobs)?;
+    use_mirrors(&mut fleet, &[Arc::clone(&stalls), Arc::clone(&good)])?;
+    let wait = ["--wait-timeout", "5m", "--hosts", "all"];
+    fleet.push(&subject(&fleet, "1.0.0", &[])?, &[&QUICK[..], &wait].concat())?.expect(0)?;
+    runtime.block_on(good.asked.notified());
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use fleetswap_integration_tests::harness::eventually;
 
-use crate::common::{QUICK, active_version, fleet, install, subject};
+use crate::common::{QUICK, active_version, call, fleet, install, subject};
 
 #[test]
 fn a_host_that_is_offline_during_the_push_converges_when_it_returns() -> Result<()> {
@@ -41,5 +41,18 @@ fn a_push_waits_for_hosts_when_nobody_is_online() -> Result<()> {
     fleet.agents[0].start()?;
     let rollout = crate::common::wait_for_the_end(&fleet)?;
     assert_eq!(rollout["state"], "SUCCEEDED");
+    Ok(())
+}
+
+#[test]
+fn plugins_serve_on_without_a_controller_also_over_a_restart_of_the_agent() -> Result<()> {
+    let mut fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    fleet.controller = None;
+    assert_eq!(call(&fleet.agents[0].caller(), "subject", "echo", "")?.status, 200);
+    fleet.agents[0].kill();
+    fleet.agents[0].start()?;
+    let reply = call(&fleet.agents[0].caller(), "subject", "echo", "")?;
+    assert_eq!((reply.status, reply.version.as_str()), (200, "1.0.0"));
     Ok(())
 }
