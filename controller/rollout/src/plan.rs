@@ -121,6 +121,9 @@ pub fn plan(fleet: &Fleet, rollouts: &[Rollout], now: Elapsed) -> Plan {
     for draft in &mut drafts {
         observe::answers(draft, &mut sheet);
     }
+    for draft in &mut drafts {
+        observe::overruled(draft, &sheet);
+    }
     for draft in drafts.iter_mut().filter(|draft| draft.role == Role::Unfinished) {
         observe::newcomers(draft, &mut sheet);
     }

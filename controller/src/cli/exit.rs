@@ -108,7 +108,9 @@ fn exit_of(code: &str) -> Exit {
         | "ASSIGNMENT_MISSING"
         | "SELECTOR_INVALID"
         | "ADDRESS_NOT_LOOPBACK"
-        | "PROBE_INVALID" => Exit::Usage,
+        | "PROBE_INVALID"
+        | "POLICY_INVALID"
+        | "NO_HOSTS_MATCH" => Exit::Usage,
         "WAIT_TIMEOUT" => Exit::WaitRanOut,
         "ROLLOUT_IN_PROGRESS"
         | "METADATA_CONFLICT"
@@ -116,7 +118,7 @@ fn exit_of(code: &str) -> Exit {
         | "ASSIGNMENT_OVERLAP"
         | "STORE_CONFLICT" => Exit::Conflict,
         "NOTE_DIFFERS" | "VERSION_PUBLISHED" | "STRUCTURE_BREAKING" | "STATE_ONE_WAY" | "NEEDS_UNKNOWN"
-        | "DESCRIPTOR_MISSING" | "PROBE_UNSAFE" | "ABI_MISMATCH" => Exit::Rejected,
+        | "DESCRIPTOR_MISSING" | "PROBE_UNSAFE" | "ABI_MISMATCH" | "PUSH_DOWNGRADE" => Exit::Rejected,
         _ if ["ELF_", "NOTE_", "LOAD_", "DESCRIPTOR_", "MANIFEST_", "WORKER_"]
             .iter()
             .any(|start| code.starts_with(start)) =>

@@ -32,6 +32,22 @@ pub(super) fn answers(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>) {
     }
 }
 
+/// An offer is taken back as well where the host has been told something else since: another rollout has learned that
+/// the host runs its release.
+pub(super) fn overruled(draft: &mut Draft<'_>, sheet: &Sheet<'_>) {
+    let spec = &draft.base.spec;
+    let stands = |host: &HostId, member: &Member| {
+        let row = sheet.desired(host, &spec.key.plugin);
+        row.is_some_and(|row| row.rollout == Some(spec.id) && row.attempt == member.attempt)
+    };
+    let open = draft.members().filter(|(_, member)| member.state.is_open() && !member.withdrawn);
+    let overruled = open.filter(|(host, member)| !stands(host, member));
+    let overruled: Vec<_> = overruled.map(|(host, member)| (host.clone(), member.clone())).collect();
+    for (host, member) in overruled {
+        draft.changed.insert(host, Member { withdrawn: true, ..member });
+    }
+}
+
 /// The member as the host's report shows it; `None`: the report says nothing about this offer.
 fn answered(spec: &Spec, member: &Member, host: Option<&Host>) -> Option<Member> {
     let reported = host?.reported(&spec.key.plugin)?;
@@ -115,7 +131,7 @@ fn deadline(spec: &Spec, offered: Elapsed, host: Option<&Host>) -> Elapsed {
 }
 
 /// A failure without a verdict gives the host another turn: once if it was interrupted, and, when it came late to a
-/// rollout that has succeeded, each time that it was lost before anything was loaded.
+/// rollout that has succeeded, each time that its offer was taken back, or it was lost before anything was loaded.
 fn retried(draft: &Draft<'_>, member: Member) -> Member {
     let Some(fault) =
         member.failure.as_ref().filter(|_| member.state.has_failed()).map(|failure| failure.fault)
@@ -127,7 +143,9 @@ fn retried(draft: &Draft<'_>, member: Member) -> Member {
             let has_turns = member.attempt < INTERRUPTED_ATTEMPTS && !draft.progress.is_halted();
             fault == Fault::Interrupted && has_turns
         }
-        Role::CatchUp => fault == Fault::Link && member.state == HostState::Lost,
+        Role::CatchUp => {
+            fault == Fault::Withdrawn || (fault == Fault::Link && member.state == HostState::Lost)
+        }
         Role::Past => false,
     };
     let wave = u32::try_from(draft.rest()).unwrap_or(u32::MAX);

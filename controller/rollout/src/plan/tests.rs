@@ -282,6 +282,21 @@ fn a_late_comer_is_not_taken_away_from_where_a_newer_rollout_wants_it() {
 }
 
 #[test]
+fn an_offer_to_a_host_that_turns_out_to_run_something_else_is_taken_back() {
+    let mut stage = Stage::running("1.0.0", 1);
+    stage.disconnect("h0");
+    let up = stage.push("1.1.0", Policy::push());
+    stage.join("h7");
+    stage.progress(up, "h7", HostState::Verifying);
+    stage.pass(Policy::HEALTHY_DEADLINE_MS + Policy::MIN_HEALTHY_MS + ANSWER_GRACE_MS);
+    assert_eq!((stage.state(up), stage.open(RolloutId(1))), (RolloutState::Failed, vec!["h7".to_owned()]));
+    stage.commit(up, "h7");
+    assert_eq!((stage.told("h7"), stage.member(up, "h7").state), ("1.1.0".to_owned(), HostState::Committed));
+    stage.acknowledge("h7");
+    assert_eq!(stage.open(RolloutId(1)), Vec::<String>::new());
+}
+
+#[test]
 fn two_rollouts_never_try_one_host_at_once() {
     let mut stage = Stage::with_hosts(1);
     let first = stage.push("1.0.0", Policy::push());

@@ -159,7 +159,7 @@ impl World {
                     self.take(step)?;
                 }
             }
-            self.take(Step::Pass(500))?;
+            self.take(Step::Pass(2_000))?;
         }
         Err(format!("{} rollouts never end", self.unfinished()))
     }
