@@ -37,10 +37,14 @@ FLEETSWAP_NOTE("subject", VERSION);
 static const char DESCRIPTOR[] =
     "{\"format\":1,\"name\":\"subject\",\"version\":\"" VERSION "\",\"concurrency\":16,\"functions\":["
     FUNCTION("echo", "true", "true") "," FUNCTION("slow", "false", "false") "," FUNCTION("fail", "false", "false") ","
-    FUNCTION("crash", "false", "false")
-    "],\"state\":" STATE ",\"background\":false,\"needs\":" NEEDS ",\"config\":null}";
+    FUNCTION("crash", "false", "false") "," FUNCTION("config", "true", "true")
+    "],\"state\":" STATE ",\"background\":false,\"needs\":" NEEDS ",\"config\":{}}";
 
 static int active;
+static struct {
+    uint8_t bytes[256];
+    size_t len;
+} taken;
 
 #ifdef CONSTRUCTOR_SPEAKS
 __attribute__((constructor)) static void speak(void) {
@@ -67,7 +71,9 @@ static fleetswap_status describe(const struct fleetswap_sink *out) {
 
 static fleetswap_status create(const struct fleetswap_host *host, struct fleetswap_bytes config,
                                fleetswap_instance *instance, const struct fleetswap_sink *error) {
-    (void)host, (void)config, (void)error;
+    (void)host, (void)error;
+    taken.len = config.len < sizeof taken.bytes ? config.len : sizeof taken.bytes;
+    memcpy(taken.bytes, config.data, taken.len);
     *instance = &active;
     return FLEETSWAP_OK;
 }
@@ -100,6 +106,9 @@ static fleetswap_status call(fleetswap_instance instance, struct fleetswap_bytes
     } else if (fleetswap_is(function, "fail")) {
         fleetswap_write(out, "{\"code\":\"NOT_TODAY\",\"message\":\"it was told to fail\"}");
         return FLEETSWAP_ERROR;
+    } else if (fleetswap_is(function, "config")) {
+        struct fleetswap_bytes config = {taken.bytes, taken.len};
+        return out->write(out->context, config);
     } else if (fleetswap_is(function, "crash")) {
         abort();
     } else if (!fleetswap_is(function, "echo")) {

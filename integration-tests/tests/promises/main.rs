@@ -8,4 +8,5 @@ mod impostor;
 mod kills;
 mod mirrors;
 mod offline;
+mod pushes;
 mod words;
