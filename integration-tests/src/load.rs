@@ -60,7 +60,8 @@ pub enum Target {
 impl Load {
     /// Starts all streams, offset against each other so that calls don't come in bursts.
     #[must_use]
-    pub fn start(streams: Vec<Stream>) -> Self {
+    pub fn start(streams: impl IntoIterator<Item = Stream>) -> Self {
+        let streams: Vec<Stream> = streams.into_iter().collect();
         let (sender, records) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicBool::new(false));
         let count = u32::try_from(streams.len()).unwrap_or(u32::MAX).max(1);

@@ -9,4 +9,5 @@ mod kills;
 mod mirrors;
 mod offline;
 mod pushes;
+mod state;
 mod words;
