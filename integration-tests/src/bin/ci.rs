@@ -1,4 +1,5 @@
 //! `cargo ci`: everything that has to pass before a change lands, in one command that ends by itself.
+#![forbid(unsafe_code)]
 
 use std::{
     env,

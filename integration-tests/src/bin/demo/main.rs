@@ -1,4 +1,5 @@
 //! `cargo demo`: five hosts swap a live plugin, refuse a bad one, and go back, under load, as real processes.
+#![forbid(unsafe_code)]
 
 mod report;
 mod story;
