@@ -38,6 +38,8 @@ use source::{Fault, Opened, Source};
 const METADATA_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for a connection to a mirror.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// So long a source that failed is asked only after those that did not.
+const DEMOTION: Duration = Duration::from_secs(600);
 /// Most redirects that a mirror may answer with.
 const REDIRECTS_MAX: usize = 3;
 
@@ -115,8 +117,9 @@ pub(crate) struct Fetcher {
     /// Mirrors in the config's order, then the controller.
     sources: Vec<Source>,
     timing: Timing,
-    /// One blob at a time: two would write to one partial file.
-    busy: Mutex<()>,
+    /// One blob at a time: two would write to one partial file. Holds when each source failed last, so that a mirror
+    /// that stalls costs its wait once and not for every blob of a release.
+    failed: Mutex<Vec<Option<Instant>>>,
 }
 
 impl Fetcher {
@@ -137,7 +140,8 @@ impl Fetcher {
             sources.extend(mirrors.iter().map(|url| Source::mirror(client.clone(), url.clone())));
         }
         sources.push(Source::controller(controller.clone(), identity.clone()));
-        Ok(Self { blobs, controller, identity, sources, timing: Timing::default(), busy: Mutex::new(()) })
+        let failed = Mutex::new(vec![None; sources.len()]);
+        Ok(Self { blobs, controller, identity, sources, timing: Timing::default(), failed })
     }
 
     /// The metadata that the controller has beyond `known`. Nothing in it is verified.
@@ -175,16 +179,21 @@ impl Fetcher {
         if length > max {
             return Err(FetchError::TooLarge { sha256, length, max });
         }
-        let _one = self.busy.lock().await;
+        let mut failed = self.failed.lock().await;
         let want = Want { sha256, length };
         if blocking(&self.blobs, move |blobs| blobs.holds(sha256, length)).await? {
             return Ok(self.blobs.path(sha256));
         }
         let mut tried = Vec::new();
-        for source in &self.sources {
+        for index in order(&failed) {
+            let source = &self.sources[index];
             match Box::pin(self.all_from(source, want)).await? {
-                Ok(()) => return Ok(self.blobs.path(sha256)),
+                Ok(()) => {
+                    failed[index] = None;
+                    return Ok(self.blobs.path(sha256));
+                }
                 Err(fault) => {
+                    failed[index] = Some(Instant::now()).filter(|_| !matches!(fault, Fault::Missing));
                     tracing::warn!(source = %source.name(), blob = %sha256, reason = %fault, "next source");
                     tried.push(format!("{}: {fault}", source.name()));
                 }
@@ -293,6 +302,14 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(move || work(&blobs)).await.unwrap_or_else(|error: JoinError| {
         Err(DurableError::Io { doing: "reading", path: PathBuf::from("blobs"), source: error.into() })
     })
+}
+
+/// The sources' numbers, those that failed lately behind the others.
+fn order(failed: &[Option<Instant>]) -> Vec<usize> {
+    let lately = |index: &usize| failed[*index].is_some_and(|at| at.elapsed() < DEMOTION);
+    let (behind, mut ahead): (Vec<usize>, Vec<usize>) = (0..failed.len()).partition(lately);
+    ahead.extend(behind);
+    ahead
 }
 
 #[cfg(test)]

@@ -1,6 +1,14 @@
 //! Mirrors that lie, stall, send too much or too little; a controller that is asked last.
 
-use std::{fs, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    fs,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use axum::{
     Router,
@@ -183,6 +191,32 @@ async fn every_bad_mirror_costs_only_its_own_place() {
     let world = world(&mirrors, Some(content()), Vec::new()).await;
     assert_eq!(world.fetch().await.unwrap(), content());
     assert_eq!(world.asked_of_the_controller().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_failed_is_asked_last_for_a_while() {
+    let now = Some(Instant::now());
+    assert_eq!(order(&[now, None, now, None]), [1, 3, 0, 2]);
+    tokio::time::advance(DEMOTION).await;
+    assert_eq!(order(&[now, None, None]), [0, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_mirror_that_lied_about_one_blob_is_not_asked_first_for_the_next() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let lies = mirror({
+        let asked = Arc::clone(&asked);
+        move |_| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            vec![0_u8; content().len()].into_response()
+        }
+    })
+    .await;
+    let world = world(&[lies], Some(content()), Vec::new()).await;
+    world.fetch().await.unwrap();
+    fs::remove_file(world.fetcher.blobs.path(world.sha256)).unwrap();
+    world.fetch().await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -58,13 +58,12 @@ impl Follow<'_> {
     }
 
     async fn watch(&self, mut latest: Rollout, screen: &mut Screen) -> Result<Rollout, Failure> {
-        let mut away_since: Option<Instant> = None;
+        let mut heard = Instant::now();
         while !is_ended(&latest) {
-            match self.watch_once(&mut latest, screen).await {
-                Ok(()) => away_since = None,
-                Err(failure) if failure.error.code == "UNREACHABLE" => {
-                    let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > AWAY_MAX {
+            match self.watch_once(&mut latest, screen, &mut heard).await {
+                Ok(()) => {}
+                Err(failure) if is_away(&failure) => {
+                    if heard.elapsed() > AWAY_MAX {
                         return Err(failure);
                     }
                     screen.note(
@@ -79,12 +78,18 @@ impl Follow<'_> {
     }
 
     /// One stream of updates, until the rollout ends or the stream does.
-    async fn watch_once(&self, latest: &mut Rollout, screen: &mut Screen) -> Result<(), Failure> {
+    async fn watch_once(
+        &self,
+        latest: &mut Rollout,
+        screen: &mut Screen,
+        heard: &mut Instant,
+    ) -> Result<(), Failure> {
         let request = WatchRolloutRequest { rollout_id: latest.rollout_id.clone() };
         let mut operator = self.client.operator();
         let stream = operator.watch_rollout(request).await.map_err(|status| self.failure(&status))?;
         let mut stream = stream.into_inner();
         loop {
+            *heard = Instant::now();
             let update = stream.message().await.map_err(|status| self.failure(&status))?;
             let Some(rollout) = update.and_then(|update| update.rollout) else {
                 return if is_ended(latest) { Ok(()) } else { Err(self.broke_off()) };
@@ -120,6 +125,11 @@ impl Follow<'_> {
         self.output.result(&text::ending(rollout), object);
         Ok(exit_of(rollout))
     }
+}
+
+/// Whether the controller is only gone for a moment, as far as can be told.
+fn is_away(failure: &Failure) -> bool {
+    ["UNREACHABLE", "CONTROLLER_STOPPING"].contains(&&*failure.error.code)
 }
 
 /// Whether a rollout is at its end.
@@ -169,6 +179,26 @@ fn detached(id: &str) -> Failure {
     failure
 }
 
+fn is_on_trial(state: HostState) -> bool {
+    match state {
+        HostState::Offered
+        | HostState::Fetching
+        | HostState::Verifying
+        | HostState::Loading
+        | HostState::Probing
+        | HostState::Switching
+        | HostState::Probation
+        | HostState::RollingBack => true,
+        HostState::Unspecified
+        | HostState::Pending
+        | HostState::Committed
+        | HostState::RolledBack
+        | HostState::Rejected
+        | HostState::Lost
+        | HostState::Skipped => false,
+    }
+}
+
 /// What has been shown: one line per change, and a bar where a terminal can draw one.
 struct Screen {
     output: Output,
@@ -190,9 +220,8 @@ impl Screen {
     }
 
     fn show(&mut self, rollout: &Rollout) {
-        if self.state != rollout.state {
-            self.state = rollout.state;
-            self.line(&text::headline(rollout));
+        if !is_ended(rollout) {
+            self.show_state(rollout);
         }
         for host in &rollout.hosts {
             let seen = (host.state, host.attempt);
@@ -202,16 +231,31 @@ impl Screen {
                 self.line(&text::host_change(rollout, host));
             }
         }
-        if self.waiting != rollout.waiting {
-            self.waiting.clone_from(&rollout.waiting);
-            for reason in &rollout.waiting {
-                self.line(&format!("{} waits: {reason}", rollout.rollout_id));
-            }
-        }
+        self.show_state(rollout);
+        self.show_waiting(rollout);
         let committed = rollout.hosts.iter().filter(|host| host.state() == HostState::Committed).count();
         self.bar.set_length(rollout.hosts.len() as u64);
         self.bar.set_position(committed as u64);
         self.bar.set_message(rollout.rollout_id.clone());
+    }
+
+    fn show_state(&mut self, rollout: &Rollout) {
+        if self.state != rollout.state {
+            self.state = rollout.state;
+            self.line(&text::headline(rollout));
+        }
+    }
+
+    /// Why nothing moves; while a host is on trial, its own lines say what goes on.
+    fn show_waiting(&mut self, rollout: &Rollout) {
+        let moves = rollout.hosts.iter().any(|host| is_on_trial(host.state()));
+        if moves || self.waiting == rollout.waiting {
+            return;
+        }
+        self.waiting.clone_from(&rollout.waiting);
+        for reason in &rollout.waiting {
+            self.line(&format!("{} waits: {reason}", rollout.rollout_id));
+        }
     }
 
     /// A line that is not said twice in a row.
