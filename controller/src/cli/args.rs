@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use semver::Version;
+use serde_json::json;
 
 use super::output::Format;
 
@@ -13,6 +14,8 @@ const TEXT_MAX: usize = 512;
 const PROBE_TEXT_MAX: usize = 16 * 1024;
 /// Most artifacts, and most probes, of one push.
 pub(super) const ARTIFACTS_MAX: usize = 16;
+/// Shortest duration that an argument may name: less would be nothing on the wire.
+const DURATION_MIN: Duration = Duration::from_millis(1);
 /// Longest duration that an argument may name.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The controller's address unless another one is named.
@@ -92,6 +95,24 @@ pub(crate) struct ServeArgs {
     /// Loopback address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = DEFAULT_CONTROLLER, value_parser = address)]
     pub(crate) listen: String,
+    #[command(flatten)]
+    pub(super) print: Print,
+}
+
+impl ServeArgs {
+    /// What `serve` prints when it listens.
+    pub(crate) fn ready_line(&self, address: std::net::SocketAddr) -> String {
+        match self.print.output {
+            Format::Text => format!("controller ready on {address}"),
+            Format::Json => super::output::with_schema(json!({ "ready": address.to_string() })).to_string(),
+        }
+    }
+
+    /// As a test gives them.
+    #[cfg(test)]
+    pub(crate) fn text(data_dir: PathBuf, listen: &str) -> Self {
+        Self { data_dir, listen: listen.to_owned(), print: Print { output: Format::Text } }
+    }
 }
 
 /// `controller init`
@@ -275,7 +296,7 @@ impl Command {
     /// The output format that was asked for.
     pub(super) fn format(&self) -> Format {
         match self {
-            Self::Serve(_) => Format::Text,
+            Self::Serve(args) => args.print.output,
             Self::Init(args) => args.print.output,
             Self::Describe(args) => args.print.output,
             Self::Publish(args) => args.remote.print.output,
@@ -337,8 +358,8 @@ fn address(value: &str) -> Result<String, String> {
 fn duration(value: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(bounded(value, 64)?)
         .map_err(|error| format!("{error}; write it like 10s, 5m or 1h30m"))?;
-    if duration.is_zero() || duration > DURATION_MAX {
-        return Err("it must be more than nothing and at most 7 days".to_owned());
+    if !(DURATION_MIN..=DURATION_MAX).contains(&duration) {
+        return Err("it must be at least 1ms and at most 7 days".to_owned());
     }
     Ok(duration)
 }
@@ -371,7 +392,7 @@ mod tests {
     #[test]
     fn a_duration_has_a_unit_and_a_bound() {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        for wrong in ["", "5", "0s", "8days", "-1s"] {
+        for wrong in ["", "5", "0s", "999us", "8days", "-1s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleetswap_host::{Image, Launcher, Limits, LogSink, WorkerSpec};
+use fleetswap_host::{Fault, Image, Launcher, Limits, LoadError, LogSink, WorkerSpec};
 use fleetswap_inspect::{Descriptor, Elf, Platform, Rules, lint, native_platform};
 use fleetswap_proto::Explained;
 use fleetswap_trust::{Digest, manifest::ARTIFACT_MAX};
@@ -65,12 +65,11 @@ pub(super) async fn describe(file: &Path, bytes: &[u8], platform: Platform) -> R
     if platform != native_platform() {
         return read_descriptor(file, platform);
     }
-    let failed = |error: &dyn std::fmt::Display, code: &'static str| {
-        rejected(code, file, error.to_string(), "mend the plugin; `controller describe FILE` tries it again")
-    };
     let digest = Digest::of(bytes);
-    let image = Image::from_file(file, &digest.bytes(), bytes.len() as u64)
-        .map_err(|error| failed(&error, error.code()))?;
+    let image = Image::from_file(file, &digest.bytes(), bytes.len() as u64).map_err(|error| {
+        let fix = "leave the file alone while it is pushed, and try again";
+        rejected(error.code(), file, error.to_string(), fix)
+    })?;
     let launcher = Launcher::start().map_err(|error| Failure::io("starting the launcher", &error))?;
     let spec = WorkerSpec {
         plugin: file.display().to_string(),
@@ -80,10 +79,25 @@ pub(super) async fn describe(file: &Path, bytes: &[u8], platform: Platform) -> R
         level: fleetswap_host::Level::Standard,
         log: LogSink::discard(),
     };
-    let worker = launcher.launch(&image, spec).await.map_err(|error| failed(&error, error.code()))?;
+    let worker = launcher.launch(&image, spec).await.map_err(|error| not_loaded(file, &error))?;
     let descriptor = worker.descriptor().to_vec();
     worker.close().await;
     Ok(descriptor)
+}
+
+/// A release that can't be loaded is rejected; a machine that can't load anything says nothing about the release.
+fn not_loaded(file: &Path, error: &LoadError) -> Failure {
+    match error.fault() {
+        Fault::Release => {
+            let fix = "mend the plugin; `controller describe FILE` tries it again";
+            rejected(error.code(), file, error.to_string(), fix)
+        }
+        Fault::Host => {
+            let what = format!("this machine can't try {}", file.display());
+            let fix = "do it on a machine that the page of this code asks for";
+            Explained::new(error.code(), what, error.to_string(), fix).into()
+        }
+    }
 }
 
 /// Parses a descriptor and refuses what no agent of this version could give.
@@ -127,4 +141,20 @@ fn descriptor_path(file: &Path) -> PathBuf {
 
 fn rejected(code: &'static str, file: &Path, why: impl Into<String>, fix: &str) -> Failure {
     Explained::new(code, format!("{} can't be released", file.display()), why, fix).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::Exit;
+
+    #[test]
+    fn what_this_machine_lacks_is_not_blamed_on_the_plugin() {
+        let lacks = LoadError::Host { what: "starting a process", error: std::io::Error::other("no memory") };
+        let failure = not_loaded(Path::new("libclock.so"), &lacks);
+        assert_eq!(
+            (failure.exit, failure.error.what.as_str()),
+            (Exit::Error, "this machine can't try libclock.so")
+        );
+    }
 }

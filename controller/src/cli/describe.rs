@@ -14,8 +14,11 @@ pub(super) async fn run(args: &DescribeArgs, output: &Output) -> Result<Exit, Fa
     let (bytes, elf) = artifact::read(&args.file)?;
     let descriptor = artifact::describe(&args.file, &bytes, elf.platform).await?;
     artifact::parse(&args.file, &descriptor)?;
-    let text = String::from_utf8_lossy(&descriptor);
-    let parsed: Value = serde_json::from_str(&text).unwrap_or_default();
-    output.result(&text, serde_json::json!({ "elf": elf, "descriptor": parsed }));
+    if output.is_json() {
+        let parsed: Value = serde_json::from_slice(&descriptor).unwrap_or_default();
+        output.result("", serde_json::json!({ "elf": elf, "descriptor": parsed }));
+    } else {
+        output.bytes(&descriptor);
+    }
     Ok(Exit::Ok)
 }

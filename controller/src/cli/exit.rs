@@ -1,6 +1,6 @@
 //! Exit codes, and which error gives which.
 
-use std::{io, process::ExitCode};
+use std::{error::Error, io, process::ExitCode};
 
 use fleetswap_proto::Explained;
 use serde_json::Value;
@@ -56,6 +56,7 @@ impl Failure {
         let first = lines.next().unwrap_or_default();
         let (hints, why): (Vec<&str>, Vec<&str>) = lines
             .partition(|line| ["tip:", "Usage:", "For more"].iter().any(|start| line.starts_with(start)));
+        let hints: Vec<&str> = hints.iter().map(|hint| hint.strip_prefix("tip: ").unwrap_or(hint)).collect();
         let what = first.strip_prefix("error: ").unwrap_or(first);
         let why =
             if why.is_empty() { "the command line was not understood".to_owned() } else { why.join("; ") };
@@ -73,7 +74,9 @@ impl Failure {
         if let Some(error) = Explained::from_status(status) {
             return Self::new(error);
         }
-        if status.code() == Code::Unavailable {
+        // A status with a source was made on this side: the connection broke, or the call took too long.
+        let is_ours = status.source().is_some() || status.code() == Code::Cancelled;
+        if is_ours || status.code() == Code::Unavailable {
             return Self::unreachable(address, status.message());
         }
         let what = format!("the controller at {address} answered {}", status.code());
@@ -85,6 +88,11 @@ impl Failure {
     pub(super) fn unreachable(address: &str, why: &str) -> Self {
         let fix = "set --controller or FLEETSWAP_CONTROLLER; start one with `controller serve`";
         Self::new(Explained::new("UNREACHABLE", format!("no controller at {address}"), why, fix))
+    }
+
+    /// Whether the controller may only be gone for a moment, so that asking again makes sense.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(&*self.error.code, "UNREACHABLE" | "CONTROLLER_STOPPING")
     }
 
     /// The same error with the comparison that it is about.
@@ -108,6 +116,8 @@ fn exit_of(code: &str) -> Exit {
         | "ASSIGNMENT_MISSING"
         | "SELECTOR_INVALID"
         | "ADDRESS_NOT_LOOPBACK"
+        | "LISTEN_INVALID"
+        | "INIT_FOLDERS_OVERLAP"
         | "PROBE_INVALID"
         | "POLICY_INVALID"
         | "NO_HOSTS_MATCH" => Exit::Usage,
@@ -118,7 +128,10 @@ fn exit_of(code: &str) -> Exit {
         | "ASSIGNMENT_OVERLAP"
         | "STORE_CONFLICT" => Exit::Conflict,
         "NOTE_DIFFERS" | "VERSION_PUBLISHED" | "STRUCTURE_BREAKING" | "STATE_ONE_WAY" | "NEEDS_UNKNOWN"
-        | "DESCRIPTOR_MISSING" | "PROBE_UNSAFE" | "ABI_MISMATCH" | "PUSH_DOWNGRADE" => Exit::Rejected,
+        | "DESCRIPTOR_MISSING" | "PROBE_UNSAFE" | "ABI_MISMATCH" | "PUSH_DOWNGRADE"
+        | "ARTIFACT_TOO_LARGE" | "RELEASE_WITHDRAWN" => Exit::Rejected,
+        // This machine could not try the release.
+        "WORKER_START_FAILED" => Exit::Error,
         _ if ["ELF_", "NOTE_", "LOAD_", "DESCRIPTOR_", "MANIFEST_", "WORKER_"]
             .iter()
             .any(|start| code.starts_with(start)) =>
@@ -138,7 +151,24 @@ mod tests {
         assert_eq!(exit_of("ROLLOUT_IN_PROGRESS"), Exit::Conflict);
         assert_eq!(exit_of("VERSION_PUBLISHED"), Exit::Rejected);
         assert_eq!(exit_of("ELF_RPATH"), Exit::Rejected);
+        assert_eq!(exit_of("ARTIFACT_TOO_LARGE"), Exit::Rejected);
         assert_eq!(exit_of("UNREACHABLE"), Exit::Error);
+    }
+
+    #[test]
+    fn a_release_that_this_machine_could_not_try_is_not_rejected() {
+        for code in ["WORKER_START_FAILED", "SANDBOX_UNAVAILABLE", "BUILD_MISMATCH", "IMAGE_IO"] {
+            assert_eq!(exit_of(code), Exit::Error, "{code}");
+        }
+        assert_eq!(exit_of("WORKER_MEMORY"), Exit::Rejected);
+    }
+
+    #[test]
+    fn a_connection_that_breaks_is_a_controller_that_is_away() {
+        let broken = Status::from_error(Box::new(io::Error::from(io::ErrorKind::BrokenPipe)));
+        assert!(Failure::status(&broken, "127.0.0.1:1").is_away());
+        let odd = Status::unknown("what a foreign server says");
+        assert_eq!(Failure::status(&odd, "127.0.0.1:1").error.code, "CONTROLLER_FAILED");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) struct Follow<'a> {
 impl Follow<'_> {
     /// Follows until the rollout has ended, and returns it as it ended.
     pub(super) async fn until_it_ends(&self, rollout: Rollout) -> Result<Rollout, Failure> {
-        let id = rollout.rollout_id.clone();
+        let (id, plugin) = (rollout.rollout_id.clone(), rollout.plugin.clone());
         let wait = self.wait.unwrap_or(WAIT_DEFAULT);
         let mut screen = Screen::new(self.output);
         screen.show(&rollout);
@@ -52,17 +52,17 @@ impl Follow<'_> {
             }
             _ = signal::ctrl_c() => {
                 screen.close();
-                Err(detached(&id))
+                Err(detached(&id, &plugin))
             }
         }
     }
 
     async fn watch(&self, mut latest: Rollout, screen: &mut Screen) -> Result<Rollout, Failure> {
         let mut heard = Instant::now();
-        while !is_ended(&latest) {
+        while !latest.state().has_ended() {
             match self.watch_once(&mut latest, screen, &mut heard).await {
                 Ok(()) => {}
-                Err(failure) if is_away(&failure) => {
+                Err(failure) if failure.is_away() => {
                     if heard.elapsed() > AWAY_MAX {
                         return Err(failure);
                     }
@@ -92,10 +92,11 @@ impl Follow<'_> {
             *heard = Instant::now();
             let update = stream.message().await.map_err(|status| self.failure(&status))?;
             let Some(rollout) = update.and_then(|update| update.rollout) else {
-                return if is_ended(latest) { Ok(()) } else { Err(self.broke_off()) };
+                return if latest.state().has_ended() { Ok(()) } else { Err(self.broke_off()) };
             };
             screen.show(&rollout);
-            if self.each_update && self.output.is_json() {
+            // How it ended is printed once, by whoever asked to follow.
+            if self.each_update && self.output.is_json() && !rollout.state().has_ended() {
                 self.output.result("", json!({ "rollout": views::rollout(&rollout) }));
             }
             *latest = rollout;
@@ -127,27 +128,6 @@ impl Follow<'_> {
     }
 }
 
-/// Whether the controller is only gone for a moment, as far as can be told.
-fn is_away(failure: &Failure) -> bool {
-    ["UNREACHABLE", "CONTROLLER_STOPPING"].contains(&&*failure.error.code)
-}
-
-/// Whether a rollout is at its end.
-pub(super) fn is_ended(rollout: &Rollout) -> bool {
-    match rollout.state() {
-        RolloutState::Succeeded
-        | RolloutState::Failed
-        | RolloutState::Aborted
-        | RolloutState::RolledBack
-        | RolloutState::Superseded => true,
-        RolloutState::Unspecified
-        | RolloutState::Pending
-        | RolloutState::Running
-        | RolloutState::Paused
-        | RolloutState::RollingBack => false,
-    }
-}
-
 /// The exit code that tells how a rollout ended.
 pub(super) fn exit_of(rollout: &Rollout) -> Exit {
     if rollout.state() == RolloutState::Succeeded { Exit::Ok } else { Exit::Failed }
@@ -166,13 +146,13 @@ fn wait_ran_out(id: &str, wait: Duration) -> Failure {
     Explained::new("WAIT_TIMEOUT", what, why, format!("controller status {id} --watch")).into()
 }
 
-fn detached(id: &str) -> Failure {
+fn detached(id: &str, plugin: &str) -> Failure {
     let what = format!("detached from {id}");
     let error = Explained::new(
         "DETACHED",
         what,
         "Ctrl-C ends this command, not the rollout",
-        format!("controller status {id} --watch; to undo: controller rollback"),
+        format!("controller status {id} --watch; to undo: controller rollback {plugin} --reason TEXT"),
     );
     let mut failure = Failure::from(error);
     failure.exit = Exit::Detached;
@@ -220,7 +200,7 @@ impl Screen {
     }
 
     fn show(&mut self, rollout: &Rollout) {
-        if !is_ended(rollout) {
+        if !rollout.state().has_ended() {
             self.show_state(rollout);
         }
         for host in &rollout.hosts {
@@ -295,7 +275,7 @@ mod tests {
 
     #[test]
     fn leaving_with_ctrl_c_says_how_to_come_back() {
-        let failure = detached("r-000007");
+        let failure = detached("r-000007", "clock");
         assert_eq!(failure.exit, Exit::Detached);
         assert!(failure.error.fix.contains("controller status r-000007 --watch"));
     }

@@ -1,4 +1,5 @@
-//! Where output goes: data to standard output, notes for people to standard error, one format throughout.
+//! Where output goes: results, and for people the way to them, to standard output; errors to standard error, or as an
+//! object to standard output where the output is for programs.
 
 use std::io::{IsTerminal, Write};
 
@@ -48,6 +49,13 @@ impl Output {
         }
     }
 
+    /// Prints bytes that another program reads, exactly as they are; a terminal gets the end of the line as well.
+    pub(super) fn bytes(self, bytes: &[u8]) {
+        let mut out = std::io::stdout().lock();
+        let is_terminal = out.is_terminal();
+        drop(write_exactly(&mut out, bytes, is_terminal));
+    }
+
     /// A line on the way to the result; for people only.
     pub(super) fn line(self, text: &str) {
         if !self.is_json() {
@@ -74,13 +82,36 @@ impl Output {
     }
 }
 
-fn with_schema(mut value: Value) -> Value {
+/// Adds the version of the output to an object.
+pub(super) fn with_schema(mut value: Value) -> Value {
     value["schema"] = SCHEMA.into();
     value
+}
+
+fn write_exactly(out: &mut impl Write, bytes: &[u8], is_terminal: bool) -> std::io::Result<()> {
+    out.write_all(bytes)?;
+    out.write_all(if is_terminal { b"\n" } else { b"" })?;
+    out.flush()
 }
 
 /// A reader that has gone away is no reason to stop a rollout.
 fn print(text: &str) {
     let mut out = anstream::stdout();
     drop(writeln!(out, "{text}").and_then(|()| out.flush()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_goes_into_a_file_byte_for_byte() {
+        let written = |is_terminal| {
+            let mut out = Vec::new();
+            write_exactly(&mut out, br#"{"format":1}"#, is_terminal).unwrap();
+            out
+        };
+        assert_eq!(written(false), br#"{"format":1}"#);
+        assert_eq!(written(true), b"{\"format\":1}\n");
+    }
 }

@@ -97,8 +97,12 @@ async fn ask(
         actor: actor(),
         dry_run,
     };
-    let response = client.operator().push(request).await.map_err(|status| client.failure(&status))?;
-    Ok(response.into_inner())
+    client
+        .resend(|| {
+            let (mut operator, request) = (client.operator(), request.clone());
+            async move { operator.push(request).await }
+        })
+        .await
 }
 
 /// The policy that the arguments name; 0 leaves a value to the controller.
@@ -115,11 +119,14 @@ pub(super) fn policy(pace: &Pace) -> Policy {
 
 /// Who does this, for the history. Until operators have identities it is only what the system says.
 pub(super) fn actor() -> String {
-    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    name.map_or_else(
-        |_| "unknown".to_owned(),
-        |name| name.chars().filter(|c| !c.is_control()).take(64).collect(),
-    )
+    let names = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    actor_of(names)
+}
+
+/// The first name that says anything.
+fn actor_of(names: impl Iterator<Item = String>) -> String {
+    let mut plain = names.map(|name| name.chars().filter(|c| !c.is_control()).take(64).collect::<String>());
+    plain.find(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// The comparison with the release that the assignment runs.
@@ -208,4 +215,17 @@ fn headline(draft: &Draft) -> String {
         manifest.revision,
         artifacts.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_no_name_is_unknown() {
+        let actor = |names: &[&str]| actor_of(names.iter().map(|name| (*name).to_owned()));
+        assert_eq!(actor(&["", "ci"]), "ci");
+        assert_eq!(actor(&["c\ni"]), "ci");
+        assert_eq!(actor(&["", ""]), "unknown");
+    }
 }

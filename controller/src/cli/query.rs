@@ -13,7 +13,7 @@ use super::{
     args::{HistoryArgs, InitArgs, ListArgs, StatusArgs},
     client::Client,
     exit::{Exit, Failure},
-    follow::{Follow, exit_of, is_ended, no_rollout},
+    follow::{Follow, exit_of, no_rollout},
     json as views,
     output::Output,
     text,
@@ -28,7 +28,9 @@ const PAGE_SIZE: u32 = 1_000;
 pub(super) fn init(args: &InitArgs, output: &Output) -> Result<Exit, Failure> {
     let made = crate::publish::init_dev(&args.data_dir, &args.publisher_dir, SystemTime::now());
     let made = made.map_err(|error| Failure::from(Explained::from(error)))?;
-    let root = made.trust_root.display();
+    // Agents want an absolute path; what was just written can be resolved, or is shown as it was given.
+    let root = std::fs::canonicalize(&made.trust_root).unwrap_or(made.trust_root);
+    let root = root.display();
     let text = format!(
         "DEV TRUST: one key per role, made just now; agents refuse it unless `allow_dev_trust = true`\n\
          controller   controller serve --data-dir {}\n\
@@ -66,7 +68,7 @@ async fn one_rollout(args: &StatusArgs, id: &str, client: &Client, output: &Outp
         return follow(args, rollout, client, output).await;
     }
     output.result(&text::rollout(&rollout), json!({ "rollout": views::rollout(&rollout) }));
-    Ok(if is_ended(&rollout) { exit_of(&rollout) } else { Exit::Ok })
+    Ok(if rollout.state().has_ended() { exit_of(&rollout) } else { Exit::Ok })
 }
 
 /// Without an id there is one thing to follow: the rollout that moves. Several are named instead.

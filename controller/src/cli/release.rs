@@ -139,8 +139,11 @@ impl Draft {
             snapshot: signed.snapshot,
             manifests: vec![self.manifest.canonical()],
         };
-        client.operator().publish(request).await.map_err(|status| client.failure(&status))?;
-        Ok(())
+        let publish = || {
+            let (mut operator, request) = (client.operator(), request.clone());
+            async move { operator.publish(request).await }
+        };
+        client.resend(publish).await.map(drop)
     }
 }
 

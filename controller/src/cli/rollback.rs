@@ -27,8 +27,12 @@ pub(super) async fn run(args: &RollbackArgs, output: &Output) -> Result<Exit, Fa
         dry_run: args.dry_run,
         policy: Some(Policy::default()),
     };
-    let response =
-        client.operator().rollback(request).await.map_err(|status| client.failure(&status))?.into_inner();
+    let response = client
+        .resend(|| {
+            let (mut operator, request) = (client.operator(), request.clone());
+            async move { operator.rollback(request).await }
+        })
+        .await?;
     if response.nothing_to_do {
         let words = format!("{} already runs that release; nothing to do", args.name);
         output.result(&words, json!({ "rollout": null, "nothing_to_do": true }));

@@ -1,5 +1,7 @@
 //! The same facts as the JSON, for people: what happened, where, why, and what to type next.
 
+use std::collections::BTreeMap;
+
 use fleetswap_proto::v1::{
     Failure, GetStatusResponse, Host, HostState, Plan, PublishedRelease, Release, Rollout, RolloutHost,
     RolloutState,
@@ -62,11 +64,34 @@ pub(super) fn ending(rollout: &Rollout) -> String {
     if waiting > 0 && rollout.state() == RolloutState::Succeeded {
         summary.push_str(&format!("; {waiting} offline, they follow when they return"));
     }
+    let skipped = skipped(rollout);
+    if !skipped.is_empty() {
+        summary.push_str(&format!("; {skipped}"));
+    }
     lines.push(summary);
     if committed > 0 && rollout.state() != RolloutState::Succeeded {
-        lines.push(format!("to go back there: controller rollback {} --reason TEXT", rollout.plugin));
+        lines.push(format!("to go back there: {}", way_back(rollout)));
     }
     lines.join("\n")
+}
+
+/// Hosts that needed no offer, and why.
+fn skipped(rollout: &Rollout) -> String {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for host in rollout.hosts.iter().filter(|host| host.state() == HostState::Skipped) {
+        *reasons.entry(&host.skip_reason).or_default() += 1;
+    }
+    let each = reasons.iter().map(|(reason, count)| format!("{count} skipped ({reason})"));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// The command that takes the hosts that committed back.
+fn way_back(rollout: &Rollout) -> String {
+    let hosts = match &*rollout.selector {
+        "" | "all" => String::new(),
+        selector => format!(" --hosts '{selector}'"),
+    };
+    format!("controller rollback {}{hosts} --reason TEXT", rollout.plugin)
 }
 
 /// A failure record: what was checked, what came, what happened next.
@@ -281,6 +306,16 @@ mod tests {
             ..Rollout::default()
         };
         assert!(ending(&rollout).ends_with("to go back there: controller rollback clock --reason TEXT"));
+        let of_some = Rollout { selector: "zone=a".to_owned(), ..rollout };
+        assert!(ending(&of_some).ends_with("controller rollback clock --hosts 'zone=a' --reason TEXT"));
+    }
+
+    #[test]
+    fn hosts_that_needed_no_offer_are_counted_apart() {
+        let state = HostState::Skipped.into();
+        let host = RolloutHost { state, skip_reason: "runs it already".to_owned(), ..RolloutHost::default() };
+        let rollout = Rollout { hosts: vec![host.clone(), host], ..Rollout::default() };
+        assert!(ending(&rollout).ends_with("; 2 skipped (runs it already)"), "{}", ending(&rollout));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use fleetswap_integration_tests::harness::{Binaries, build_workspace};
-use tokio::signal;
+use fleetswap_integration_tests::harness::build_workspace;
+use tokio::{signal, sync::watch};
 
 use story::Story;
 
@@ -60,28 +60,31 @@ fn arguments() -> Vec<OsString> {
 async fn demo(options: &Options) -> Result<bool> {
     tell("demo: building the programs and the example plugins (the first time takes some minutes)");
     let binaries = build_workspace()?;
-    tokio::select! {
-        told = run(&binaries, options) => told,
-        _ = signal::ctrl_c() => {
-            tell("\ndemo: interrupted; everything is taken down");
-            Ok(false)
-        }
-    }
-}
-
-async fn run(binaries: &Binaries, options: &Options) -> Result<bool> {
-    let mut story = Story::begin(binaries)?;
+    let mut story = Story::begin(&binaries, interrupts())?;
     let report = story.tell_all().await?;
     tell(&report.text());
     if options.keep {
         tell(&story.what_to_try());
-        signal::ctrl_c().await?;
+        story.until_interrupted().await;
         tell("\ndemo: taking the fleet down");
     }
     if options.output == Format::Json {
         tell(&report.json());
     }
     Ok(report.all_well())
+}
+
+/// Becomes true at Ctrl-C. The story looks at it between its chapters, so that it always cleans up.
+fn interrupts() -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        if signal::ctrl_c().await.is_ok() {
+            sender.send_replace(true);
+        }
+        // Kept, so that the channel stays open for whoever waits on it.
+        sender.closed().await;
+    });
+    receiver
 }
 
 /// A line of the story. A closed pipe must not end the demo before it has cleaned up.

@@ -12,6 +12,7 @@ use fleetswap_integration_tests::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::{report::Report, tell};
 
@@ -33,11 +34,12 @@ pub(crate) struct Story {
     oracle: Oracle,
     swaps: u64,
     swap_pause_max_us: u64,
+    interrupted: watch::Receiver<bool>,
 }
 
 impl Story {
     /// Sets the stage: one controller and five agents.
-    pub(crate) fn begin(binaries: &Binaries) -> Result<Self> {
+    pub(crate) fn begin(binaries: &Binaries, interrupted: watch::Receiver<bool>) -> Result<Self> {
         tell("demo: one controller and 5 agents start as real processes (trust made for the demo only)");
         let options = FleetOptions { agents: HOSTS, ..FleetOptions::default() };
         let fleet = Fleet::start(binaries, &options)?;
@@ -47,6 +49,7 @@ impl Story {
             oracle: Oracle::default(),
             swaps: 0,
             swap_pause_max_us: 0,
+            interrupted,
         })
     }
 
@@ -93,7 +96,7 @@ impl Story {
     }
 
     fn install(&mut self, name: &str, version: &str, more: &[&str]) -> Result<()> {
-        tell(&format!("\n--- first push: {name} {version} to all hosts"));
+        self.chapter(&format!("first push: {name} {version} to all hosts"))?;
         let plugin = self.binaries.example(name, version)?;
         let arguments = [&["--hosts", "all"], more].concat();
         let rollout = self.push(&plugin, &arguments, 0)?;
@@ -102,7 +105,7 @@ impl Story {
     }
 
     fn push_the_bad_clock(&mut self) -> Result<usize> {
-        tell("\n--- push clock 1.1.0: it loads and says it is healthy, but it tells the wrong time");
+        self.chapter("push clock 1.1.0: it loads and says it is healthy, but it tells the wrong time")?;
         let plugin = self.binaries.example("clock", "1.1.0")?;
         let rollout = self.push(&plugin, &["--probe", PROBE], 3)?;
         let hosts = rollout["hosts"].as_array().context("the rollout's hosts")?;
@@ -114,7 +117,7 @@ impl Story {
     }
 
     fn push_the_breaking_clock(&self) -> Result<()> {
-        tell("\n--- push clock 1.3.0: its `time` no longer gives a field that callers may read");
+        self.chapter("push clock 1.3.0: its `time` no longer gives a field that callers may read")?;
         let plugin = self.binaries.example("clock", "1.3.0")?;
         let outcome = self.run_push(&plugin, &["--probe", PROBE])?.expect(7)?;
         let refusal = &outcome.json()?["error"];
@@ -123,7 +126,7 @@ impl Story {
     }
 
     fn push_the_good_clock(&mut self) -> Result<()> {
-        tell("\n--- push clock 1.2.0: a friendlier text and one new function");
+        self.chapter("push clock 1.2.0: a friendlier text and one new function")?;
         let plugin = self.binaries.example("clock", "1.2.0")?;
         let rollout = self.push(&plugin, &["--probe", FRIENDLY_PROBE], 0)?;
         ensure!(rollout["state"] == "SUCCEEDED", "clock 1.2.0 ended {}", rollout["state"]);
@@ -131,7 +134,7 @@ impl Story {
     }
 
     fn swap_the_counter(&mut self) -> Result<()> {
-        tell("\n--- push counter 2.0.0: it takes over the count of 1.0.0 while it is being called");
+        self.chapter("push counter 2.0.0: it takes over the count of 1.0.0 while it is being called")?;
         let plugin = self.binaries.example("counter", "2.0.0")?;
         let rollout = self.push(&plugin, &[], 0)?;
         ensure!(rollout["state"] == "SUCCEEDED", "counter 2.0.0 ended {}", rollout["state"]);
@@ -149,7 +152,7 @@ impl Story {
                 .and_then(|p| p["worker_pid"].as_u64()))
         };
         let pid = worker()?.context("the worker of clock runs")?;
-        tell(&format!("\n--- SIGSEGV to the worker of clock on {} (pid {pid})", agent.name));
+        self.chapter(&format!("SIGSEGV to the worker of clock on {} (pid {pid})", agent.name))?;
         signal(u32::try_from(pid)?, Signal::SEGV)?;
         let new = eventually("clock runs in a new worker", || Ok(worker()?.filter(|new| *new != pid)))?;
         tell(&format!("    it is back as pid {new}; the agent and the other plugins did not notice"));
@@ -157,7 +160,7 @@ impl Story {
     }
 
     fn roll_back_the_clock(&mut self) -> Result<u64> {
-        tell("\n--- rollback of clock");
+        self.chapter("rollback of clock")?;
         let started = Instant::now();
         let arguments = ["rollback", "clock", "--reason", "demo", "-o", "json"];
         let outcome = self.fleet.controller(arguments)?.expect(0)?;
@@ -176,6 +179,18 @@ impl Story {
             Ok((agent.name.clone(), value))
         };
         self.fleet.agents.iter().map(value).collect()
+    }
+
+    /// Waits for Ctrl-C.
+    pub(crate) async fn until_interrupted(&mut self) {
+        // The sender outlives the story.
+        drop(self.interrupted.wait_for(|interrupted| *interrupted).await);
+    }
+
+    fn chapter(&self, title: &str) -> Result<()> {
+        ensure!(!*self.interrupted.borrow(), "interrupted; everything is taken down");
+        tell(&format!("\n--- {title}"));
+        Ok(())
     }
 
     /// Pushes, checks the exit code, and shows how it went.
