@@ -8,6 +8,7 @@ mod impostor;
 mod kills;
 mod mirrors;
 mod offline;
+mod pages;
 mod pushes;
 mod state;
 mod words;
