@@ -100,7 +100,7 @@ pub(crate) enum CallFailure {
 pub(crate) struct PluginInfo {
     /// The plugin's name.
     pub(crate) plugin: String,
-    /// `empty`, `serving`, `restarting` or `down`.
+    /// `EMPTY`, `SERVING`, `RESTARTING` or `DOWN`.
     pub(crate) service: &'static str,
     /// 64 hex digits; empty where nothing runs.
     pub(crate) release_id: String,

@@ -227,9 +227,9 @@ impl Service {
         let standing = self.lock().standing;
         let service = match standing {
             Standing::Empty => return None,
-            Standing::Serving | Standing::Held => "serving",
-            Standing::Waiting | Standing::Stopping => "restarting",
-            Standing::Down(_) => "down",
+            Standing::Serving | Standing::Held => "SERVING",
+            Standing::Waiting | Standing::Stopping => "RESTARTING",
+            Standing::Down(_) => "DOWN",
         };
         let live = self.live();
         let functions =

@@ -66,8 +66,10 @@ pub(super) fn status(status: &Status) -> String {
         let active = release(plugin.active.as_ref());
         let previous = release(plugin.previous.as_ref());
         let trial = plugin.trial.as_ref().map_or_else(|| "-".to_owned(), trial);
-        let service = plugin.service.to_ascii_uppercase();
-        push(&mut text, &format!("{:<16} {service:<12} {active:<28} {previous:<28} {trial}", plugin.plugin));
+        push(
+            &mut text,
+            &format!("{:<16} {:<12} {active:<28} {previous:<28} {trial}", plugin.plugin, plugin.service),
+        );
     }
     text
 }

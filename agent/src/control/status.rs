@@ -48,7 +48,7 @@ pub(crate) struct Metadata {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plugin {
     pub(crate) plugin: String,
-    /// `empty`, `serving`, `restarting` or `down`.
+    /// `EMPTY`, `SERVING`, `RESTARTING` or `DOWN`.
     pub(crate) service: String,
     pub(crate) active: Option<Release>,
     pub(crate) previous: Option<Release>,
@@ -140,7 +140,7 @@ impl Plugin {
     fn of(info: Option<&PluginInfo>, status: v1::PluginStatus) -> Self {
         let service = status.service().as_str_name().trim_start_matches("SERVICE_STATE_");
         Self {
-            service: service.to_ascii_lowercase(),
+            service: service.to_owned(),
             active: status.active.map(Release::from),
             previous: status.previous.map(Release::from),
             trial: status.trial.map(Trial::from),

@@ -23,7 +23,7 @@ impl Calls for NoCalls {
         let (release_id, version) = (String::new(), String::new());
         vec![PluginInfo {
             plugin: "clock".to_owned(),
-            service: "serving",
+            service: "SERVING",
             release_id,
             version,
             functions,
@@ -94,7 +94,7 @@ async fn the_status_tells_of_link_plugins_and_the_last_trial() {
         (false, "no connection")
     );
     let plugin = &status.plugins[0];
-    assert_eq!((plugin.service.as_str(), plugin.functions.as_slice()), ("serving", &["time".to_owned()][..]));
+    assert_eq!((plugin.service.as_str(), plugin.functions.as_slice()), ("SERVING", &["time".to_owned()][..]));
     assert_eq!(plugin.active.as_ref().unwrap().version, "1.0.0");
     let trial = plugin.trial.as_ref().unwrap();
     let failure = trial.failure.as_ref().unwrap();

@@ -37,7 +37,7 @@ impl Calls for Fixed {
         let (release_id, version) = ("ab12".to_owned(), "1.2.0".to_owned());
         vec![PluginInfo {
             plugin: "clock".to_owned(),
-            service: "serving",
+            service: "SERVING",
             release_id,
             version,
             functions,
