@@ -20,7 +20,14 @@ CREATE TABLE hosts (
     first_seen_ms INTEGER NOT NULL,
     epoch         INTEGER NOT NULL,
     n             INTEGER NOT NULL,
-    session       INTEGER NOT NULL
+    session       INTEGER NOT NULL,
+    -- What the host's newest hello had seen: its generation, and the versions of the four roles.
+    seen_epoch     INTEGER NOT NULL,
+    seen_n         INTEGER NOT NULL,
+    seen_root      INTEGER NOT NULL,
+    seen_timestamp INTEGER NOT NULL,
+    seen_snapshot  INTEGER NOT NULL,
+    seen_targets   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- What was, or will be, sent to a host about a plugin.

@@ -45,8 +45,13 @@ pub(crate) fn create_folder(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
-    sync_folder(path)
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        create_folder(above, mode)?;
+    }
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
+        _ => sync_folder(path),
+    }
 }
 
 /// Makes the removal of a file durable; one that is gone already is fine.
@@ -96,6 +101,17 @@ mod tests {
         fs::create_dir(dir.path().join("timestamp.json.new")).unwrap();
         assert!(write(&path, b"new", 0o600).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_folder_is_made_with_those_above_it_and_not_over_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        create_folder(&deep, 0o700).unwrap();
+        create_folder(&deep, 0o700).unwrap();
+        fs::write(dir.path().join("file"), b"").unwrap();
+        assert!(create_folder(&dir.path().join("file"), 0o700).is_err());
+        assert!(create_folder(&dir.path().join("file/below"), 0o700).is_err());
     }
 
     #[test]

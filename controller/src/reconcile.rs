@@ -28,6 +28,7 @@ use fleetswap_proto::{Explained, v1};
 use fleetswap_trust::Versions;
 use tokio::{
     sync::{Notify, watch},
+    task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -74,10 +75,10 @@ impl Reconciler {
         store: Arc<dyn Store>,
         versions: watch::Receiver<Versions>,
         stop: CancellationToken,
-    ) -> Result<Arc<dyn Fleet>, Explained> {
+    ) -> Result<(Arc<dyn Fleet>, JoinHandle<()>), Explained> {
         let reconciler = Self::load(store, versions).await?;
-        tokio::spawn(Arc::clone(&reconciler).run(stop));
-        Ok(reconciler)
+        let planning = tokio::spawn(Arc::clone(&reconciler).run(stop));
+        Ok((reconciler, planning))
     }
 
     async fn load(
@@ -86,8 +87,13 @@ impl Reconciler {
     ) -> Result<Arc<Self>, Explained> {
         let snapshot = store.snapshot().await?;
         let credit = Credit::new(snapshot.elapsed_ms, Instant::now());
+        let mut world = World::load(snapshot)?;
+        let published = *versions.borrow();
+        if let Some(why) = world.hosts.values().find_map(|entry| agents::behind(&entry.row, published)) {
+            world.fall_behind(why);
+        }
         Ok(Arc::new(Self {
-            world: Mutex::new(World::load(snapshot)?),
+            world: Mutex::new(world),
             store,
             versions,
             writing: tokio::sync::Mutex::default(),

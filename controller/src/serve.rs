@@ -18,7 +18,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::Mutex,
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ const STREAMS_MAX: u32 = 256;
 /// Calls that are under way get so long to end when the server stops.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-/// Serves until SIGTERM or SIGINT; prints `controller ready on ADDRESS` on stdout when it listens.
+/// Serves until SIGTERM or SIGINT; prints `controller ready on ADDRESS`, or the JSON of it, on stdout when it listens.
 pub(crate) async fn run(options: &ServeArgs) -> Result<(), Explained> {
     let address = loopback(&options.listen)?;
     published::require_initialised(&options.data_dir)?;
@@ -66,11 +66,13 @@ pub(crate) async fn run(options: &ServeArgs) -> Result<(), Explained> {
     let address = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
     let renewal = tokio::spawn(renewal::run(Arc::clone(&running.shared)));
     let ended = asked_to_end()?;
-    let server = serve(listener, routes, stop.clone());
-    ready(address).map_err(|error| failed("say that it is ready", &error))?;
+    let tasks = Tasks {
+        server: serve(listener, routes, stop.clone()),
+        background: [("planning", running.planning), ("renewing the timestamp", renewal)],
+    };
+    ready(address, options).map_err(|error| failed("say that it is ready", &error))?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
-    let result = supervise(server, ended, &stop).await;
-    renewal.abort();
+    let result = tasks.supervise(ended, &stop).await;
     running.loop_stop.cancel();
     result
 }
@@ -78,6 +80,7 @@ pub(crate) async fn run(options: &ServeArgs) -> Result<(), Explained> {
 /// The parts that outlive the server.
 struct Running {
     shared: Arc<Shared>,
+    planning: JoinHandle<()>,
     /// The loop ends after the streams, which still tell it that they do.
     loop_stop: CancellationToken,
 }
@@ -88,10 +91,10 @@ async fn open(data_dir: &Path, stop: CancellationToken) -> Result<Running, Expla
     let blobs = Blobs::open(data_dir, now).map_err(|error| failed("open its blobs", &error))?;
     let published = Arc::new(Published::open(data_dir, now).await?);
     let loop_stop = CancellationToken::new();
-    let fleet: Arc<dyn Fleet> =
+    let (fleet, planning): (Arc<dyn Fleet>, _) =
         Reconciler::start(Arc::clone(&store), published.versions(), loop_stop.clone()).await?;
     let shared = Shared { store, blobs, published, fleet, mutations: Mutex::new(()), stop };
-    Ok(Running { shared: Arc::new(shared), loop_stop })
+    Ok(Running { shared: Arc::new(shared), planning, loop_stop })
 }
 
 /// The accept loop; it ends when the token is cancelled and the last call has.
@@ -110,34 +113,61 @@ fn serve(
     tokio::spawn(server)
 }
 
-/// Waits for the signal, then for the server, but not for ever.
-async fn supervise(
-    mut server: JoinHandle<Result<(), tonic::transport::Error>>,
-    ended: impl Future<Output = &'static str>,
-    stop: &CancellationToken,
-) -> Result<(), Explained> {
-    let early = tokio::select! {
-        early = &mut server => Some(early),
-        name = ended => {
-            tracing::info!(signal = name, "stopping");
-            None
+/// What runs until the end; none of it ends by itself.
+struct Tasks {
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    background: [(&'static str, JoinHandle<()>); 2],
+}
+
+impl Tasks {
+    /// Waits for the signal, then for the server, but not for ever. A task that ends before takes the controller down,
+    /// so that whoever watches the process sees it: a server without its loop would accept pushes and move nothing.
+    async fn supervise(
+        self,
+        ended: impl Future<Output = &'static str>,
+        stop: &CancellationToken,
+    ) -> Result<(), Explained> {
+        let Self { mut server, background: [mut first, mut second] } = self;
+        let early = tokio::select! {
+            early = &mut server => Some(outcome(early)),
+            _ = &mut first.1 => Some(Err(died(first.0))),
+            _ = &mut second.1 => Some(Err(died(second.0))),
+            name = ended => {
+                tracing::info!(signal = name, "stopping");
+                None
+            }
+        };
+        stop.cancel();
+        second.1.abort();
+        if let Some(early) = early {
+            return early;
         }
-    };
-    stop.cancel();
-    let end = match early {
-        Some(end) => Ok(end),
-        None => timeout(STOP_MAX, &mut server).await,
-    };
-    match end {
-        Ok(Ok(Ok(()))) => Ok(()),
-        Ok(Ok(Err(error))) => Err(failed("serve", &error)),
-        Ok(Err(error)) => Err(failed("serve", &error)),
-        Err(_) => {
-            tracing::warn!(seconds = STOP_MAX.as_secs(), "calls were still under way at the end");
-            server.abort();
-            Ok(())
+        match timeout(STOP_MAX, &mut server).await {
+            Ok(end) => outcome(end),
+            Err(_) => {
+                tracing::warn!(seconds = STOP_MAX.as_secs(), "calls were still under way at the end");
+                server.abort();
+                Ok(())
+            }
         }
     }
+}
+
+fn outcome(end: Result<Result<(), tonic::transport::Error>, JoinError>) -> Result<(), Explained> {
+    match end {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(failed("serve", &error)),
+        Err(error) => Err(failed("serve", &error)),
+    }
+}
+
+fn died(doing: &str) -> Explained {
+    Explained::new(
+        "CONTROLLER_FAILED",
+        format!("the controller stopped {doing}"),
+        "the task ended by a bug; its last words are in the log",
+        "start the controller again: it goes on with what is stored; report the log",
+    )
 }
 
 /// Ends when the process is asked to; tells the signal's name.
@@ -152,9 +182,9 @@ fn asked_to_end() -> Result<impl Future<Output = &'static str>, Explained> {
     })
 }
 
-fn ready(address: SocketAddr) -> io::Result<()> {
+fn ready(address: SocketAddr, options: &ServeArgs) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "controller ready on {address}")?;
+    writeln!(stdout, "{}", options.ready_line(address))?;
     stdout.flush()
 }
 
@@ -257,17 +287,38 @@ mod tests {
     #[tokio::test]
     async fn a_folder_that_was_never_initialised_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let options = ServeArgs { data_dir: dir.path().join("data"), listen: "127.0.0.1:0".to_owned() };
+        let options = ServeArgs::text(dir.path().join("data"), "127.0.0.1:0");
         assert_eq!(run(&options).await.unwrap_err().code, "NOT_INITIALISED");
         assert!(!dir.path().join("data").exists());
+    }
+
+    /// Tasks that never end by themselves.
+    fn tasks() -> Tasks {
+        let never = || tokio::spawn(std::future::pending());
+        Tasks {
+            server: tokio::spawn(std::future::pending()),
+            background: [("planning", never()), ("renewing", never())],
+        }
     }
 
     #[tokio::test]
     async fn a_server_that_does_not_end_is_left_behind_at_the_deadline() {
         tokio::time::pause();
         let stop = CancellationToken::new();
-        let stuck = tokio::spawn(std::future::pending());
-        supervise(stuck, std::future::ready("SIGTERM"), &stop).await.unwrap();
+        tasks().supervise(std::future::ready("SIGTERM"), &stop).await.unwrap();
         assert!(stop.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_controller_whose_loop_has_died_ends_with_an_error() {
+        let stop = CancellationToken::new();
+        let tasks = tasks();
+        tasks.background[0].1.abort();
+        let error = tasks.supervise(std::future::pending(), &stop).await.unwrap_err();
+        assert_eq!(
+            (&*error.code, error.what.as_str()),
+            ("CONTROLLER_FAILED", "the controller stopped planning")
+        );
+        assert!(stop.is_cancelled(), "streams are told");
     }
 }

@@ -10,7 +10,7 @@ mod sqlite;
 
 pub(crate) use model::{
     AssignmentRow, Change, DesiredRow, EventRow, Generation, HostFacts, HostRow, ReleaseHead, ReleaseRow,
-    ReportKey, ReportedRow, RequestRow, RolloutHostRow, RolloutPage, RolloutRow, Snapshot,
+    ReportKey, ReportedRow, RequestRow, RolloutHostRow, RolloutPage, RolloutRow, Seen, Snapshot,
 };
 pub(crate) use sqlite::Sqlite;
 

@@ -20,6 +20,17 @@ pub mod v1 {
     tonic::include_proto!("fleetswap.v1");
 }
 
+impl v1::RolloutState {
+    /// Whether nothing more happens in it.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Failed | Self::Aborted | Self::RolledBack | Self::Superseded => true,
+            Self::Unspecified | Self::Pending | Self::Running | Self::Paused | Self::RollingBack => false,
+        }
+    }
+}
+
 /// The compiled descriptors of all files, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

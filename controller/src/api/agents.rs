@@ -119,7 +119,7 @@ async fn serve(shared: &Shared, sessions: &Sessions, host: HostIdentity, mut lin
 /// The hello, which the fleet has stored when this returns.
 async fn greet(shared: &Shared, host: HostIdentity, link: &mut Link) -> Result<Connected, End> {
     let first = tokio::select! {
-        () = link.stop.cancelled() => return Err(stopping().into()),
+        () = link.stop.cancelled() => return Err(explain::stopping().into()),
         first = timeout(HELLO_MAX, link.inbound.message()) => first,
     };
     let message = first.map_err(|_| silent(HELLO_MAX))?.map_err(|status| lost(&status))?;
@@ -141,7 +141,7 @@ async fn talk(shared: &Shared, connected: Connected, replaced: &CancellationToke
     let mut heard = Instant::now();
     loop {
         let step = tokio::select! {
-            () = link.stop.cancelled() => Err(stopping().into()),
+            () = link.stop.cancelled() => Err(explain::stopping().into()),
             () = replaced.cancelled() => Err(another_session().into()),
             () = sleep_until(heard + SILENCE_MAX) => Err(silent(SILENCE_MAX).into()),
             changed = desired.changed() => match changed {
@@ -213,15 +213,6 @@ fn finish(host: &str, end: End, link: &Link) {
 /// A stream that broke is an agent that is gone; a message that was refused on the way in gets its reason.
 fn lost(status: &Status) -> End {
     limits::explained(status).map_or(End::Gone, End::Told)
-}
-
-fn stopping() -> Explained {
-    Explained::new(
-        "CONTROLLER_STOPPING",
-        "the controller is stopping",
-        "it was asked to end",
-        "connect again in a moment; what was acknowledged is stored",
-    )
 }
 
 fn another_session() -> Explained {

@@ -61,7 +61,8 @@ impl BytesService for Bytes {
             snapshot: known.snapshot,
             targets: known.targets,
         };
-        let files = self.shared.published.files_after(known);
+        let published = Arc::clone(&self.shared.published);
+        let files = blocking(move || published.files_after(known)).await?;
         let chunks = files.into_iter().flat_map(chunks).map(Ok);
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }

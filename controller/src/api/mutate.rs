@@ -6,18 +6,12 @@ use fleetswap_proto::{
     Explained,
     v1::{self, PushRequest, PushResponse, RollbackRequest},
 };
+use fleetswap_rollout::Policy;
 use fleetswap_trust::{Digest, Manifest};
 use prost::Message;
 
 use super::{RequestKey, Shared, publish, validate};
 use crate::{explain, store::RequestRow};
-
-/// Most hosts at once that a policy may ask for.
-const PARALLEL_MAX: u64 = 100_000;
-/// Longest probation, in milliseconds: a day.
-const MIN_HEALTHY_MAX_MS: u64 = 24 * 60 * 60 * 1000;
-/// Longest time for a trial, in milliseconds: a week.
-const DEADLINE_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Starts a rollout, or says what it would do.
 pub(super) async fn push(shared: &Shared, request: PushRequest) -> Result<PushResponse, Explained> {
@@ -129,7 +123,7 @@ fn fingerprint(kind: &str, request: &impl Message) -> String {
 
 fn policy(policy: Option<&v1::Policy>) -> Result<(), Explained> {
     let Some(policy) = policy else { return Ok(()) };
-    validate::at_most("policy.max_parallel", policy.max_parallel.into(), PARALLEL_MAX)?;
-    validate::at_most("policy.min_healthy_ms", policy.min_healthy_ms, MIN_HEALTHY_MAX_MS)?;
-    validate::at_most("policy.healthy_deadline_ms", policy.healthy_deadline_ms, DEADLINE_MAX_MS)
+    validate::at_most("policy.max_parallel", policy.max_parallel.into(), Policy::PARALLEL_MAX.into())?;
+    validate::at_most("policy.min_healthy_ms", policy.min_healthy_ms, Policy::TIME_MAX_MS)?;
+    validate::at_most("policy.healthy_deadline_ms", policy.healthy_deadline_ms, Policy::TIME_MAX_MS)
 }

@@ -10,7 +10,7 @@ use fleetswap_trust::Digest;
 use tokio::{sync::mpsc, time::timeout};
 use tonic::{Status, Streaming};
 
-use super::{Shared, blocking, limits, validate};
+use super::{Failed, Shared, blocking, limits, validate};
 use crate::{
     blobs::{BlobError, Blobs, Stat},
     explain,
@@ -34,7 +34,7 @@ pub(super) async fn put(
     let disk = tokio::spawn(blocking(move || store(&blobs, (sha256, header), queue)));
     // The disk's own error is the better one: its end of the queue closes when it gives up.
     let sent = feed(shared, &mut inbound, (first.data, chunks)).await;
-    let stored = disk.await.map_err(|_| Status::internal("the upload ended unexpectedly"))??;
+    let stored = disk.await.map_err(|_| Failed)??;
     let stat = stored.map_err(|error| explain::status(&error.into()))?;
     sent?;
     Ok(PutBlobResponse { complete: stat.complete, offset: stat.offset })
@@ -91,14 +91,21 @@ async fn next(
     inbound: &mut Streaming<PutBlobRequest>,
 ) -> Result<Option<PutBlobRequest>, Status> {
     let message = tokio::select! {
-        () = shared.stop.cancelled() => return Err(Status::unavailable("the controller is stopping")),
+        () = shared.stop.cancelled() => return Err(explain::status(&explain::stopping())),
         message = timeout(CHUNK_WAIT_MAX, inbound.message()) => message,
     };
     match message {
         Ok(Ok(message)) => Ok(message),
         Ok(Err(status)) => Err(limits::explained(&status).map_or(status, |error| explain::status(&error))),
-        Err(_) => {
-            Err(Status::deadline_exceeded("no chunk came for 60 s; the upload can go on where it ended"))
-        }
+        Err(_) => Err(explain::status(&stalled())),
     }
+}
+
+fn stalled() -> Explained {
+    Explained::new(
+        "UPLOAD_STALLED",
+        "the upload stands still",
+        format!("no chunk came for {} s", CHUNK_WAIT_MAX.as_secs()),
+        "send it again: it goes on where it ended",
+    )
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use fleetswap_proto::{
     Explained,
-    v1::{Rollout, RolloutState, WatchRolloutResponse},
+    v1::{Rollout, WatchRolloutResponse},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -36,7 +36,7 @@ pub(super) async fn start(shared: &Arc<Shared>, id: u64) -> Result<States, Expla
     tokio::spawn(async move {
         tokio::select! {
             () = shared.stop.cancelled() => {
-                let _ = outbound.try_send(Err(Status::unavailable("the controller is stopping")));
+                let _ = outbound.try_send(Err(explain::status(&explain::stopping())));
             }
             end = follow(&*shared.fleet, (id, rollout), changes, &outbound) => {
                 if let Err(error) = end {
@@ -56,7 +56,7 @@ async fn follow(
     outbound: &mpsc::Sender<Result<WatchRolloutResponse, Status>>,
 ) -> Result<(), Explained> {
     loop {
-        let ended = has_ended(&rollout);
+        let ended = rollout.state().has_ended();
         let message = Ok(WatchRolloutResponse { rollout: Some(rollout.clone()) });
         let taken = timeout(SEND_MAX, outbound.send(message)).await;
         if ended || !matches!(taken, Ok(Ok(()))) {
@@ -73,24 +73,8 @@ async fn follow(
                 break;
             }
         }
-        if !has_ended(&rollout) {
+        if !rollout.state().has_ended() {
             sleep(PAUSE).await;
         }
-    }
-}
-
-/// Whether nothing can change any more.
-pub(super) fn has_ended(rollout: &Rollout) -> bool {
-    match rollout.state() {
-        RolloutState::Succeeded
-        | RolloutState::Failed
-        | RolloutState::Aborted
-        | RolloutState::RolledBack
-        | RolloutState::Superseded => true,
-        RolloutState::Unspecified
-        | RolloutState::Pending
-        | RolloutState::Running
-        | RolloutState::Paused
-        | RolloutState::RollingBack => false,
     }
 }

@@ -17,6 +17,8 @@ use super::exit::Failure;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one call may take; a stream only until it begins.
 const CALL_MAX: Duration = Duration::from_secs(300);
+/// Largest answer, in bytes: a rollout has a line for each of its hosts, and for those that failed a record.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
 /// Attempts before the controller counts as unreachable.
 const ATTEMPTS: usize = 3;
 /// Pause between two attempts.
@@ -52,7 +54,7 @@ impl Client {
 
     /// The operator's calls.
     pub(super) fn operator(&self) -> OperatorServiceClient<Channel> {
-        OperatorServiceClient::new(self.channel.clone())
+        OperatorServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_MAX)
     }
 
     /// Metadata and blobs.

@@ -14,6 +14,9 @@ pub(crate) enum PublishError {
     /// `init` would have replaced keys or metadata.
     #[error("{} exists already", path.display())]
     InitExists { path: PathBuf },
+    /// The publisher's keys would stand where the controller reads.
+    #[error("{} and {} are not apart", data_dir.display(), publisher_dir.display())]
+    FoldersOverlap { data_dir: PathBuf, publisher_dir: PathBuf },
     /// Other bytes under a published version and platform.
     #[error("{plugin} {version} is published for {platform} already, with another artifact")]
     VersionPublished { plugin: String, version: Version, platform: String },
@@ -48,6 +51,7 @@ impl PublishError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::InitExists { .. } => "INIT_EXISTS",
+            Self::FoldersOverlap { .. } => "INIT_FOLDERS_OVERLAP",
             Self::VersionPublished { .. } => "VERSION_PUBLISHED",
             Self::RevisionPublished { .. } => "REVISION_PUBLISHED",
             Self::Refused(error) => error.code(),
@@ -64,6 +68,9 @@ impl PublishError {
         match self {
             Self::InitExists { .. } => {
                 "`init` never replaces keys: whoever trusts the old root would refuse the new one"
+            }
+            Self::FoldersOverlap { .. } => {
+                "whoever takes over the controller must not find a key that ships code, so no folder holds the other"
             }
             Self::VersionPublished { .. } => "the artifact of a plugin, version and platform never changes",
             Self::RevisionPublished { .. } => {
@@ -84,6 +91,7 @@ impl PublishError {
     const fn fix(&self) -> &'static str {
         match self {
             Self::InitExists { .. } => "use other folders, or remove these two if nobody trusts their root",
+            Self::FoldersOverlap { .. } => "name two folders beside each other, better on two machines",
             Self::VersionPublished { .. } => "raise the version of the plugin, build it and push again",
             Self::RevisionPublished { .. } => "push again; it takes the next revision",
             Self::Refused(error) => error.fix(),

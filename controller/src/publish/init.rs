@@ -1,7 +1,8 @@
 //! `controller init --dev`: keys, a root and empty metadata, for trying things out on one machine.
 
 use std::{
-    path::{Path, PathBuf},
+    io,
+    path::{Component, Path, PathBuf},
     time::SystemTime,
 };
 
@@ -36,12 +37,14 @@ pub(crate) struct Initialised {
 }
 
 /// Makes keys and metadata for development: marked as such, one key per role, valid for 30 days. Nothing that stands
-/// in one of the folders already is replaced (`INIT_EXISTS`).
+/// in one of the folders already is replaced (`INIT_EXISTS`), and neither folder holds the other
+/// (`INIT_FOLDERS_OVERLAP`).
 pub(crate) fn init_dev(
     data_dir: &Path,
     publisher_dir: &Path,
     now: SystemTime,
 ) -> Result<Initialised, PublishError> {
+    refuse_overlap(data_dir, publisher_dir)?;
     let metadata_dir = data_dir.join(METADATA_DIR);
     let taken = [ROOT_KEY, TARGETS_KEY, SNAPSHOT_KEY, ROOT_FILE].map(|name| publisher_dir.join(name));
     taken.iter().try_for_each(|path| refuse_existing(path))?;
@@ -61,6 +64,34 @@ pub(crate) fn init_dev(
     let trust_root = publisher_dir.join(ROOT_FILE);
     write(&trust_root, &root)?;
     Ok(Initialised { trust_root })
+}
+
+/// Keeps the publisher's keys out of the controller's reach, also by way of a link.
+fn refuse_overlap(data_dir: &Path, publisher_dir: &Path) -> Result<(), PublishError> {
+    let resolve = |path: &Path| resolved(path).map_err(|cause| io_error(path, cause));
+    let (data, publisher) = (resolve(data_dir)?, resolve(publisher_dir)?);
+    if !data.starts_with(&publisher) && !publisher.starts_with(&data) {
+        return Ok(());
+    }
+    let (data_dir, publisher_dir) = (data_dir.to_owned(), publisher_dir.to_owned());
+    Err(PublishError::FoldersOverlap { data_dir, publisher_dir })
+}
+
+/// A path without links, of which the last parts need not exist.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let there = path.ancestors().find(|part| part.exists()).unwrap_or_else(|| Path::new("/"));
+    let missing = path.strip_prefix(there).map_err(io::Error::other)?;
+    let mut resolved = there.canonicalize()?;
+    for part in missing.components() {
+        // What does not exist is no link, so the words of the path tell where it leads.
+        if part == Component::ParentDir {
+            resolved.pop();
+        } else {
+            resolved.push(part);
+        }
+    }
+    Ok(resolved)
 }
 
 fn make_root(data_dir: &Path, publisher_dir: &Path, now: SystemTime) -> Result<Vec<u8>, PublishError> {

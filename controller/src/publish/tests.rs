@@ -267,6 +267,55 @@ fn init_replaces_nothing() {
 }
 
 #[test]
+fn a_publishers_folder_is_not_made_within_reach_of_the_controller() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    fs::create_dir(place("real")).unwrap();
+    std::os::unix::fs::symlink(place("real"), place("link")).unwrap();
+    for (data, publisher) in [
+        ("data", "data"),
+        ("data", "data/keys"),
+        ("keys/data", "keys"),
+        ("real", "link/keys"),
+        ("a/..", "b/c"),
+    ] {
+        let error = init_dev(&place(data), &place(publisher), SystemTime::now()).unwrap_err();
+        assert_eq!(error.code(), "INIT_FOLDERS_OVERLAP", "{data} {publisher}");
+    }
+    assert_eq!(fs::read_dir(place("real")).unwrap().count(), 0);
+    init_dev(&place("real/data"), &place("real/data-keys"), SystemTime::now()).unwrap();
+}
+
+/// Which files may name what reads a publisher's keys: the command line, and publishing itself.
+#[test]
+fn serve_has_no_path_to_a_publishers_key() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut readers = Vec::new();
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(&src).unwrap().display().to_string();
+            if ["cli", "publish", "cli.rs", "publish.rs"].contains(&&*name) || name.contains("tests") {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                let keys =
+                    ["Publisher::", "SigningKey", "init_dev", "publisher_dir", "targets.key", "snapshot.key"];
+                readers
+                    .extend(keys.iter().find(|key| text.contains(**key)).map(|key| format!("{name}: {key}")));
+            }
+        }
+    }
+    assert_eq!(readers, Vec::<String>::new());
+    let timestamp = fs::read_to_string(src.join("publish/timestamp.rs")).unwrap();
+    assert!(!timestamp.contains("publisher::") && !timestamp.contains("TARGETS_KEY"));
+}
+
+#[test]
 fn keys_are_private_and_kept_apart() {
     let world = World::new();
     let names = |dir: &Path| -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What agents say: hellos, reports, and the end of their streams.
 
 use fleetswap_proto::Explained;
-use fleetswap_rollout::{Generation, Host, Reported};
+use fleetswap_rollout::{Generation, Reported};
 use fleetswap_trust::Versions;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{Connected, HostIdentity, Session},
     convert::{self, Answer, Greeting, Said},
-    store::{Change, EventRow, HostRow, ReportKey, ReportedRow},
+    store::{self, Change, EventRow, HostRow, ReportKey, ReportedRow, Seen},
 };
 
 /// A hello: everything that it says is durable before the stream counts.
@@ -53,11 +53,6 @@ fn greeted(
     }
     let Greeting { labels, facts, highest, metadata, said } = greeting;
     let known = world.hosts.get(&host_id(host.id)).map(|entry| entry.row.clone());
-    let told = known.as_ref().map(|row| rows::core_generation(row.generation)).unwrap_or_default();
-    let published = *reconciler.versions.borrow();
-    if let Some(why) = behind(&host.name, (highest, told), (metadata, published)) {
-        world.fall_behind(why);
-    }
     let now_ms = unix_ms();
     let mut change = Change::default();
     if known.is_none() {
@@ -71,7 +66,11 @@ fn greeted(
         first_seen_ms: known.as_ref().map_or(now_ms, |row| row.first_seen_ms),
         generation: known.as_ref().map(|row| row.generation).unwrap_or_default(),
         session: known.as_ref().map_or(0, |row| row.session) + 1,
+        seen: Seen { generation: rows::generation(highest), metadata },
     };
+    if let Some(why) = behind(&row, *reconciler.versions.borrow()) {
+        world.fall_behind(why);
+    }
     let session = Session { host: host.clone(), number: row.session };
     let forgotten = forgotten(&world, host, &said, highest);
     let reports: Reports =
@@ -88,23 +87,27 @@ fn forgotten(world: &World, host: &HostIdentity, said: &[Said], highest: Generat
     rows.filter(|plugin| !is_named(plugin)).map(|plugin| convert::nothing_of(plugin, highest)).collect()
 }
 
-/// What of a hello shows that this store is older than what the host has seen.
-fn behind(
-    name: &str,
-    (highest, told): (Generation, Generation),
-    (metadata, published): (Versions, Versions),
-) -> Option<String> {
-    if highest > told {
-        return Some(format!("host {name} was told generation {highest}; this store knows of {told}"));
+/// What a host was told or has seen beyond what this store knows of: then the store is an older copy. It is in the
+/// host's row, so a controller that starts again over the same store knows it before the host is back.
+pub(super) fn behind(host: &HostRow, published: Versions) -> Option<String> {
+    let HostRow { name, generation, seen, .. } = host;
+    if seen.generation > *generation {
+        return Some(told_more(name, seen.generation, *generation));
     }
+    let Versions { root, timestamp, snapshot, targets } = seen.metadata;
     let roles = [
-        ("root", metadata.root, published.root),
-        ("timestamp", metadata.timestamp, published.timestamp),
-        ("snapshot", metadata.snapshot, published.snapshot),
-        ("targets", metadata.targets, published.targets),
+        ("root", root, published.root),
+        ("timestamp", timestamp, published.timestamp),
+        ("snapshot", snapshot, published.snapshot),
+        ("targets", targets, published.targets),
     ];
     let (role, seen, known) = roles.into_iter().find(|(_, seen, known)| seen > known)?;
     Some(format!("host {name} has seen {role} {seen}; this controller has {known}"))
+}
+
+fn told_more(name: &str, heard: store::Generation, known: store::Generation) -> String {
+    let (heard, known) = (rows::core_generation(heard), rows::core_generation(known));
+    format!("host {name} was told generation {heard}; this store knows of {known}")
 }
 
 fn joined(host: &HostIdentity, at_ms: u64) -> EventRow {
@@ -146,11 +149,10 @@ pub(super) async fn report(
     }
     let (row, reported) = {
         let mut world = reconciler.world();
-        let told = world.fleet.hosts.get(&host_id(session.host.id)).map_or_else(Generation::default, told);
-        if answer.said.reported.generation > told {
-            let none = Versions::default();
-            let why = behind(&session.host.name, (answer.said.reported.generation, told), (none, none));
-            why.into_iter().for_each(|why| world.fall_behind(why));
+        let told = world.hosts.get(&host_id(session.host.id)).map(|entry| entry.row.generation);
+        let (told, heard) = (told.unwrap_or_default(), rows::generation(answer.said.reported.generation));
+        if heard > told {
+            world.fall_behind(told_more(&session.host.name, heard, told));
         }
         reported_row(&world, session, answer.sequence, answer.said)
     };
@@ -161,17 +163,16 @@ pub(super) async fn report(
     Ok(())
 }
 
-fn told(host: &Host) -> Generation {
-    host.generation
-}
-
-/// The end of a stream.
+/// The end of a stream. The world stays locked meanwhile, as in [`connected`]: else a stream that opens between the two
+/// steps would leave a connected host OFFLINE.
 pub(super) fn gone(reconciler: &Reconciler, session: &Session) {
+    let mut world = reconciler.world();
     if !reconciler.links().close(session) {
         return;
     }
-    if let Some(host) = reconciler.world().fleet.hosts.get_mut(&host_id(session.host.id)) {
+    if let Some(host) = world.fleet.hosts.get_mut(&host_id(session.host.id)) {
         host.online = false;
     }
+    drop(world);
     reconciler.wake();
 }

@@ -31,9 +31,8 @@ pub(super) async fn push(reconciler: &Reconciler, wish: Wish, order: Order) -> R
     let Wish { push, manifest } = wish;
     let _one_at_a_time = reconciler.writing.lock().await;
     let started = {
-        let mut world = reconciler.world();
+        let world = reconciler.world();
         refuse_if_behind(&world)?;
-        world.releases.entry(push.release.id.clone()).or_insert_with(|| push.release.clone());
         let started = push.start(&world.fleet, &world.rollouts, RolloutId(world.next_rollout));
         started.map_err(|refusal| convert::refusal(&refusal))?
     };

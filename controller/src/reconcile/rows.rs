@@ -106,19 +106,23 @@ pub(super) fn rollout_of(row: RolloutRow, hosts: &[RolloutHostRow]) -> Result<(R
     Ok((Rollout { spec, progress, members }, Head { actor, reason, created_ms, ended_ms, version }))
 }
 
+/// What the ids in rows stand for.
+type Releases = BTreeMap<String, Release>;
+
 /// Everything that is live.
 pub(super) fn load(snapshot: Snapshot) -> Result<World, Explained> {
     let mut world = World::empty(snapshot.epoch, snapshot.next_rollout);
+    let mut releases = Releases::new();
     for head in snapshot.releases {
         let release = release(head)?;
-        world.releases.insert(release.id.clone(), release);
+        releases.insert(release.id.clone(), release);
     }
     for row in snapshot.hosts {
         world.put_host(row, false);
     }
     for row in snapshot.reported {
         let said = convert::said_of_row(&row).ok_or_else(|| unreadable("a host's report", &row.plugin))?;
-        remember(&mut world.releases, [&said.reported.active, &said.reported.previous]);
+        remember(&mut releases, [&said.reported.active, &said.reported.previous]);
         world.put_reported(row, said.reported);
     }
     let mut hosts: BTreeMap<u64, Vec<RolloutHostRow>> = BTreeMap::new();
@@ -128,24 +132,24 @@ pub(super) fn load(snapshot: Snapshot) -> Result<World, Explained> {
     for row in snapshot.rollouts {
         let members = hosts.remove(&row.id).unwrap_or_default();
         let (rollout, head) = rollout_of(row, &members)?;
-        remember(&mut world.releases, [&rollout.spec.from, &rollout.spec.to]);
+        remember(&mut releases, [&rollout.spec.from, &rollout.spec.to]);
         world.heads.insert(rollout.spec.id, head);
         world.rollouts.push(rollout);
     }
     for row in snapshot.assignments {
         let version = row.version;
-        let assignment = assignment_of(row, &world.releases)?;
+        let assignment = assignment_of(row, &releases)?;
         world.assignments.insert(assignment.key.clone(), version);
         world.fleet.assignments.insert(assignment.key.clone(), assignment);
     }
     for row in snapshot.desired {
-        put_desired(&mut world, row);
+        put_desired(&mut world, &releases, row);
     }
     Ok(world)
 }
 
 /// Releases are named in several places; any of them tells what an id stands for.
-fn remember(releases: &mut BTreeMap<String, Release>, known: [&Option<Release>; 2]) {
+fn remember(releases: &mut Releases, known: [&Option<Release>; 2]) {
     for release in known.into_iter().flatten() {
         releases.entry(release.id.clone()).or_insert_with(|| release.clone());
     }
@@ -158,7 +162,7 @@ fn release(head: ReleaseHead) -> Result<Release, Explained> {
     Ok(Release { plugin, version, revision, id: release_id })
 }
 
-fn assignment_of(row: AssignmentRow, releases: &BTreeMap<String, Release>) -> Result<Assignment, Explained> {
+fn assignment_of(row: AssignmentRow, releases: &Releases) -> Result<Assignment, Explained> {
     let what = format!("the assignment {} of {}", row.selector, row.plugin);
     let selector: Selector = row.selector.parse().map_err(|error| unreadable(&what, &error))?;
     let known = |id: &String| releases.get(id).cloned().ok_or_else(|| unreadable(&what, id));
@@ -167,10 +171,10 @@ fn assignment_of(row: AssignmentRow, releases: &BTreeMap<String, Release>) -> Re
 }
 
 /// A row whose release nothing tells about any more is left out: the host then keeps what it runs.
-fn put_desired(world: &mut World, row: DesiredRow) {
+fn put_desired(world: &mut World, releases: &Releases, row: DesiredRow) {
     let target = match &row.release_id {
         None => None,
-        Some(id) => match world.releases.get(id) {
+        Some(id) => match releases.get(id) {
             Some(release) => Some(release.clone()),
             None => {
                 return tracing::warn!(host = %row.host_id, plugin = row.plugin, release = id, "unknown release");

@@ -124,6 +124,23 @@ async fn a_store_behind_its_hosts_sends_nothing_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_controller_that_starts_again_over_a_store_that_is_behind_still_knows_it() {
+    let mut stage = Played::with_agents(2).await;
+    stage.push("1.0.0").await;
+    stage.agents[0].highest = v1::Generation { epoch: 1, n: 40 };
+    stage.connect(0).await;
+    stage.restart().await;
+    stage.connect(1).await;
+    stage.round().await;
+    assert_eq!(stage.desired(1), None, "the host that is ahead has not said hello again");
+    stage.agents[0].highest = v1::Generation::default();
+    stage.connect(0).await;
+    stage.restart().await;
+    let status = stage.fleet().status().await.unwrap();
+    assert_eq!(status.store_behind, "", "the host lost its memory, so nothing is ahead of the store");
+}
+
+#[tokio::test]
 async fn newer_metadata_on_a_host_shows_that_the_store_is_behind() {
     let mut stage = Played::with_agents(1).await;
     stage.agents[0].metadata.targets = 9;

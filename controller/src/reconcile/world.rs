@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleetswap_proto::Explained;
 use fleetswap_rollout::{
-    AssignmentKey, Elapsed, Fleet, Host, HostId, Plan, Release, Reported, Rollout, RolloutId, RolloutState,
-    Waiting, plan,
+    AssignmentKey, Elapsed, Fleet, Host, HostId, Plan, Reported, Rollout, RolloutId, RolloutState, Waiting,
+    plan,
 };
 use fleetswap_trust::Versions;
 use uuid::Uuid;
@@ -24,7 +24,6 @@ pub(super) struct World {
     pub(super) hosts: BTreeMap<HostId, Entry>,
     /// Version of each assignment's row.
     pub(super) assignments: BTreeMap<AssignmentKey, u64>,
-    pub(super) releases: BTreeMap<String, Release>,
     pub(super) waiting: BTreeMap<RolloutId, Vec<Waiting>>,
     pub(super) next_rollout: u64,
     behind: Option<String>,
@@ -68,19 +67,26 @@ impl World {
             heads: BTreeMap::new(),
             hosts: BTreeMap::new(),
             assignments: BTreeMap::new(),
-            releases: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next_rollout,
             behind: None,
         }
     }
 
-    /// Takes over what the store holds; who is connected stays.
+    /// Takes over what the store holds. Who is connected stays, and so do reports that came while it was read.
     pub(super) fn replace(&mut self, fresh: Self) {
-        let old = std::mem::replace(self, fresh);
+        let mut old = std::mem::replace(self, fresh);
         self.behind = old.behind;
-        for (id, host) in &mut self.fleet.hosts {
-            host.online = old.fleet.hosts.get(id).is_some_and(|host| host.online);
+        for (id, host) in old.fleet.hosts {
+            if let Some(fresh) = self.fleet.hosts.get_mut(&id) {
+                fresh.online = host.online;
+            }
+            let mut rows = old.hosts.remove(&id).map(|entry| entry.reported).unwrap_or_default();
+            for (plugin, state) in host.plugins {
+                if let (Some(row), Some(reported)) = (rows.remove(&plugin), state.reported) {
+                    self.put_reported(row, reported);
+                }
+            }
         }
     }
 
@@ -251,5 +257,33 @@ impl World {
         let active = plugins.filter_map(|plugin| plugin.reported.as_ref()?.active.as_ref());
         active.for_each(|release| *hosts.entry(release.id.clone()).or_default() += 1);
         hosts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ReportKey, contract};
+
+    fn world(sequence: u64, online: bool) -> World {
+        let mut world = World::empty(1, 1);
+        let row = contract::host(1);
+        let key = ReportKey { sequence, ..ReportKey::default() };
+        let (host_id, plugin) = (row.host_id, "clock".to_owned());
+        world.put_host(row, online);
+        let row = ReportedRow { host_id, plugin, key, active: None, status: Vec::new() };
+        world.put_reported(row, Reported::default());
+        world
+    }
+
+    #[test]
+    fn a_report_that_came_while_the_store_was_read_anew_is_kept() {
+        for (known, stored) in [(2, 1), (1, 2)] {
+            let mut memory = world(known, true);
+            memory.replace(world(stored, false));
+            let (id, entry) = memory.hosts.first_key_value().unwrap();
+            assert_eq!(entry.reported["clock"].key.sequence, 2);
+            assert!(memory.fleet.hosts[id].online);
+        }
     }
 }

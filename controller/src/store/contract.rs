@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use fleetswap_trust::Versions;
 use uuid::Uuid;
 
 /// Makes the tests of the contract for one implementation.
@@ -50,6 +51,10 @@ pub(crate) fn host(number: u128) -> HostRow {
         first_seen_ms: 1_795_500_000_000,
         generation: Generation { epoch: 1, n: 4 },
         session: 1,
+        seen: Seen {
+            generation: Generation { epoch: 1, n: 3 },
+            metadata: Versions { root: 1, timestamp: 9, snapshot: 8, targets: 7 },
+        },
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use fleetswap_trust::Versions;
 use uuid::Uuid;
 
 /// What a host was told; a greater epoch is greater whatever `n` is.
@@ -33,6 +34,17 @@ pub(crate) struct HostRow {
     pub(crate) generation: Generation,
     /// Counts its streams: the number of the newest one.
     pub(crate) session: u64,
+    /// What its newest hello had seen.
+    pub(crate) seen: Seen,
+}
+
+/// What a host has seen of its controller. More than the store knows shows that the store is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The greatest generation that it has accepted.
+    pub(crate) generation: Generation,
+    /// The metadata that it has accepted.
+    pub(crate) metadata: Versions,
 }
 
 /// What a host says about itself.

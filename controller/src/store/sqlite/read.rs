@@ -1,5 +1,6 @@
 //! Queries. Each sees one consistent view.
 
+use fleetswap_trust::Versions;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params, types::Type};
 use uuid::Uuid;
 
@@ -7,7 +8,7 @@ use uuid::Uuid;
 use crate::store::EventRow;
 use crate::store::{
     AssignmentRow, DesiredRow, Generation, HostFacts, HostRow, ReleaseHead, ReleaseRow, ReportKey,
-    ReportedRow, RequestRow, RolloutHostRow, RolloutPage, RolloutRow, Snapshot, StoreError,
+    ReportedRow, RequestRow, RolloutHostRow, RolloutPage, RolloutRow, Seen, Snapshot, StoreError,
 };
 
 /// The columns of a rollout, in the order in which [`rollout_row`] reads them.
@@ -141,6 +142,19 @@ fn host(row: &Row<'_>) -> rusqlite::Result<HostRow> {
         first_seen_ms: named(row, "first_seen_ms")?,
         generation: generation(row)?,
         session: named(row, "session")?,
+        seen: seen(row)?,
+    })
+}
+
+fn seen(row: &Row<'_>) -> rusqlite::Result<Seen> {
+    Ok(Seen {
+        generation: Generation { epoch: named(row, "seen_epoch")?, n: named(row, "seen_n")? },
+        metadata: Versions {
+            root: named(row, "seen_root")?,
+            timestamp: named(row, "seen_timestamp")?,
+            snapshot: named(row, "seen_snapshot")?,
+            targets: named(row, "seen_targets")?,
+        },
     })
 }
 

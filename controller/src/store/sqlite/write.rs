@@ -39,15 +39,17 @@ fn elapsed(db: &Connection, ms: u64) -> Result<(), StoreError> {
 
 fn host(db: &Connection, row: &HostRow) -> Result<(), StoreError> {
     let labels = json(&row.labels)?;
-    let facts = &row.facts;
+    let (facts, seen) = (&row.facts, &row.seen);
     let changed = execute(
         db,
         "INSERT INTO hosts (host_id, name, labels, agent_version, platform, kernel, glibc, sandbox, boot_id,
-                            first_seen_ms, epoch, n, session)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                            first_seen_ms, epoch, n, session, seen_epoch, seen_n, seen_root, seen_timestamp,
+                            seen_snapshot, seen_targets)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
          ON CONFLICT (host_id) DO UPDATE SET
             name = ?2, labels = ?3, agent_version = ?4, platform = ?5, kernel = ?6, glibc = ?7, sandbox = ?8,
-            boot_id = ?9, epoch = ?11, n = ?12, session = ?13
+            boot_id = ?9, epoch = ?11, n = ?12, session = ?13, seen_epoch = ?14, seen_n = ?15, seen_root = ?16,
+            seen_timestamp = ?17, seen_snapshot = ?18, seen_targets = ?19
          WHERE (?11, ?12) >= (epoch, n) AND ?13 >= session",
         params![
             row.host_id.to_string(),
@@ -63,6 +65,12 @@ fn host(db: &Connection, row: &HostRow) -> Result<(), StoreError> {
             int(row.generation.epoch)?,
             int(row.generation.n)?,
             int(row.session)?,
+            int(seen.generation.epoch)?,
+            int(seen.generation.n)?,
+            int(seen.metadata.root)?,
+            int(seen.metadata.timestamp)?,
+            int(seen.metadata.snapshot)?,
+            int(seen.metadata.targets)?,
         ],
     )?;
     expect_one(changed, || format!("host {}", row.name))
