@@ -126,6 +126,8 @@ fn every_argument_of_serve_is_checked() -> Result<()> {
     ];
     for (arguments, exit, code) in cases {
         let outcome = fleet.controller(arguments)?.expect(exit)?;
+        let as_json = fleet.controller([arguments, &["-o", "json"]].concat())?.expect(exit)?;
+        ensure!(explained(&as_json, code)? == code, "{code}: {}", as_json.stdout);
         ensure!(outcome.stderr.starts_with(&format!("error[{code}]: ")), "{code}: {}", outcome.stderr);
         for part in ["\n  why:  ", "\n  fix:  ", "\n  page: "] {
             ensure!(outcome.stderr.contains(part), "{code}: no {part:?} in {}", outcome.stderr);

@@ -106,3 +106,33 @@ fn a_host_that_falls_silent_while_it_loads_is_lost_and_the_release_is_blamed() -
     assert_eq!(other["attempt"], 0, "the other host was never touched");
     Ok(())
 }
+
+#[test]
+fn a_push_that_is_followed_survives_a_restart_of_the_controller() -> Result<()> {
+    let mut fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    let arguments = Fleet::push_arguments(&subject(&fleet, "1.1.0", &[])?, &["--min-healthy-time", "2s"]);
+    let mut command = fleet.controller_command(arguments);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    wait_for_trial(&fleet.agents[0], "subject", &["PROBING", "PROBATION"])?;
+    fleet.controller = None;
+    fleet.start_controller()?;
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let at = |words: &str| said.find(words).with_context(|| format!("no `{words}` in {said}"));
+    assert!(at("host-1 COMMITTED")? < at("1.1.0  SUCCEEDED")?, "hosts first, the final state last: {said}");
+    Ok(())
+}
+
+#[test]
+fn describe_prints_the_descriptor_byte_for_byte() -> Result<()> {
+    let fleet = fleet(0)?;
+    let plugin = subject(&fleet, "1.0.0", &[])?;
+    let outcome = fleet.controller(["describe", &plugin.file.display().to_string()])?.expect(0)?;
+    let library = fs::read(&plugin.file)?;
+    let said = outcome.stdout.as_bytes();
+    assert!(said.starts_with(b"{") && said.ends_with(b"}"), "no byte is added: {}", outcome.stdout);
+    assert!(library.windows(said.len()).any(|window| window == said), "the text stands so in the library");
+    Ok(())
+}

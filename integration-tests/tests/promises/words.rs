@@ -38,12 +38,15 @@ impl Said<'_> {
         self.push("the same again", &clock("1.0.0")?, &["--probe", PROBE], 0)?;
         self.push("bad push", &clock("1.1.0")?, &["--probe", PROBE, "--reason", "a try"], 3)?;
         self.push("breaking push", &clock("1.3.0")?, &[], 7)?;
+        self.push("breaking push, dry", &clock("1.3.0")?, &["--dry-run"], 7)?;
         self.push("dry run", &clock("1.2.0")?, &["--probe", FRIENDLY, "--dry-run"], 0)?;
         self.push("good push", &clock("1.2.0")?, &["--probe", FRIENDLY], 0)?;
         self.run("status", &["status"], 0)?;
         self.run("diff", &["diff", "clock", "1.0.0", "1.2.0"], 0)?;
         self.run("rollback, dry", &["rollback", "clock", "--reason", "an incident", "--dry-run"], 0)?;
         self.run("rollback", &["rollback", "clock", "--reason", "an incident"], 0)?;
+        self.run("one rollout", &["status", "r-000002"], 3)?;
+        self.run("watching one that has ended", &["status", "r-000004", "--watch"], 0)?;
         self.run("history", &["history"], 0)?;
         self.run("hosts", &["host", "list"], 0)?;
         self.run("plugins", &["plugin", "list"], 0)
