@@ -55,7 +55,7 @@ impl Death {
         Self { cause, running, log_tail }
     }
 
-    /// Stable code of the cause; each but `WORKER_CLOSED` has a page in `docs/errors/`.
+    /// Stable code of the cause; each has a page in `docs/errors/`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self.cause {
