@@ -1,8 +1,9 @@
 //! Writing results and errors: data on standard output, notes for people on standard error.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
-    io::{self, Write, stdout},
+    io::{self, IsTerminal, Write, stderr, stdout},
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +19,7 @@ const SHORT_ID: usize = 12;
 /// Writes an error: text on standard error, JSON on standard output.
 pub(super) fn error(form: Form, error: &Explained) {
     match form {
-        Form::Text => eprintln!("{error}"),
+        Form::Text => eprintln!("{}", shown(&error.to_string(), stderr().is_terminal())),
         // A reader that is gone is told by the exit code.
         Form::Json => drop(data(&error_json(error))),
     }
@@ -27,7 +28,8 @@ pub(super) fn error(form: Form, error: &Explained) {
 /// Writes a result and a line's end.
 pub(super) fn data(text: &str) -> Result<(), Explained> {
     let mut out = stdout().lock();
-    let written = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+    let text = shown(text.trim_end(), out.is_terminal());
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
     written.or_else(|error| match error.kind() {
         // `agent logs clock | head` is no failure.
         io::ErrorKind::BrokenPipe => Ok(()),
@@ -38,6 +40,19 @@ pub(super) fn data(text: &str) -> Result<(), Explained> {
             "see where standard output goes",
         )),
     })
+}
+
+/// What a plugin wrote must not steer the terminal that shows it. A pipe or a file gets it as it is.
+fn shown(text: &str, on_terminal: bool) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !on_terminal || !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    Cow::Owned(escaped)
 }
 
 /// One object on one line.
@@ -114,4 +129,16 @@ fn short(release_id: &str) -> &str {
 fn push(text: &mut String, line: &str) {
     // Writing to a string can't fail.
     let _ = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugins_words_do_not_steer_a_terminal() {
+        let words = "one\ttwo\n\u{1b}]0;title\u{7}\rthree";
+        assert_eq!(shown(words, true), "one\ttwo\n\\u{1b}]0;title\\u{7}\\rthree");
+        assert_eq!(shown(words, false), words, "a pipe gets what was written");
+    }
 }
