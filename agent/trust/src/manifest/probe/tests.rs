@@ -1,3 +1,5 @@
+//! How probes are written, and what matches them.
+
 use serde_json::json;
 
 use super::*;
