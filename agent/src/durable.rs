@@ -22,6 +22,7 @@ use std::{
     sync::Arc,
 };
 
+use tokio::task::JoinError;
 use uuid::Uuid;
 
 pub(crate) use contents::Contents;
@@ -95,6 +96,11 @@ impl DurableError {
             Self::Locked { .. } => "STATE_DIR_LOCKED",
             Self::TooLarge { .. } => "STATE_TOO_LARGE",
         }
+    }
+
+    /// Work on a thread of its own did not come to its end.
+    pub(crate) fn cut_short(error: JoinError) -> Self {
+        Self::Io { doing: "working on", path: PathBuf::from("state_dir"), source: error.into() }
     }
 
     fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

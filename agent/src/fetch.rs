@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use reqwest::{Client, Url, redirect};
 use tokio::{
     sync::Mutex,
-    task::{JoinError, spawn_blocking},
+    task::spawn_blocking,
     time::{Instant, timeout, timeout_at},
 };
 use tonic::{
@@ -299,9 +299,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Contents) -> Result<T, DurableError> + Send + 'static,
 ) -> Result<T, DurableError> {
     let blobs = blobs.clone();
-    spawn_blocking(move || work(&blobs)).await.unwrap_or_else(|error: JoinError| {
-        Err(DurableError::Io { doing: "reading", path: PathBuf::from("blobs"), source: error.into() })
-    })
+    spawn_blocking(move || work(&blobs)).await.unwrap_or_else(|cut| Err(DurableError::cut_short(cut)))
 }
 
 /// The sources' numbers, those that failed lately behind the others.

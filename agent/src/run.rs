@@ -18,7 +18,7 @@ use std::{io, sync::Arc};
 use fleetswap_inspect::{Rules, elf::Glibc, native_platform};
 use fleetswap_proto::Explained;
 use tokio::{
-    sync::{Mutex, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -133,7 +133,7 @@ fn world(
         launch: Arc::new(Launcher { host, limits, logs }),
         standing,
         metrics,
-        updating: Mutex::default(),
+        updating: Arc::default(),
     };
     let world = World {
         tools: Arc::new(tools),

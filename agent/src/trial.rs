@@ -55,7 +55,7 @@ pub(crate) struct Tools {
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// One update of the trusted metadata at a time.
-    pub(crate) updating: tokio::sync::Mutex<()>,
+    pub(crate) updating: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Tools {
@@ -79,7 +79,7 @@ impl fmt::Debug for Tools {
 pub(crate) async fn perform(tools: &Tools, service: &Arc<Service>, bench: &Bench, task: Task) -> Outcome {
     let done: Result<Outcome, Problem> = match task {
         Task::Idle | Task::AwaitSlot | Task::Wait => std::future::pending().await,
-        Task::Fetch { release, at, .. } => {
+        Task::Fetch { release, at } => {
             clock::until(at).await;
             Box::pin(fetch::fetch(tools, &release, SystemTime::now())).await.map(|()| Outcome::Fetched)
         }
@@ -92,8 +92,11 @@ pub(crate) async fn perform(tools: &Tools, service: &Arc<Service>, bench: &Bench
         Task::Probe(installed) => {
             Box::pin(probe::probe(tools, bench, &installed)).await.map(|()| Outcome::Probed)
         }
+        Task::Prepare(installed) => {
+            Box::pin(swap::prepare(tools, bench, &installed)).await.map(|()| Outcome::Prepared)
+        }
         Task::Pause(swap) => {
-            Box::pin(swap::pause(tools, service, bench, &swap)).await.map(|lost| Outcome::Saved { lost })
+            Box::pin(swap::pause(service, bench, &swap)).await.map(|lost| Outcome::Saved { lost })
         }
         Task::Restore(_) => Box::pin(swap::restore(service, bench)).await.map(|()| Outcome::Restored),
         Task::Activate(_) => Box::pin(swap::activate(service, bench)).await.map(|()| Outcome::Activated),

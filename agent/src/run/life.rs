@@ -149,7 +149,7 @@ impl Life {
             Fact::Ready(_) | Fact::Died(..) | Fact::StartFailed(..) => None,
         };
         let next = self.plugin.clone().step(Event { now: clock::now(), fact });
-        // Within a switch nothing is written, so nothing of it can fail for that.
+        // Between the closed gate and the moved pointer nothing is written, so nothing can fail for that.
         let serial = serial.filter(|_| next.must_be_saved(&self.plugin));
         match (self.save(&next).await, serial) {
             (Ok(()), _) => self.become_(next).await,

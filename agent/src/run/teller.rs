@@ -2,10 +2,10 @@
 
 use fleetswap_proto::v1;
 use fleetswap_update::Generation;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{host::HostRecord, lives::Lives};
-use crate::convert;
+use crate::{convert, durable::DurableError};
 
 /// An epoch further ahead than this is a mistake: it would shut out every right one for ever.
 const EPOCH_JUMP_MAX: u64 = 1 << 16;
@@ -31,7 +31,7 @@ pub(super) async fn run(
         let state = desired.borrow_and_update().clone();
         let Some(told) = state.and_then(|state| understood(state, highest)) else { continue };
         if told.generation > highest
-            && let Err(error) = host.set_highest(told.generation)
+            && let Err(error) = keep_highest(&mut host, told.generation).await
         {
             // Not kept, so not accepted; the controller tells it again.
             tracing::error!(code = error.code(), "what the controller told could not be kept: {error}");
@@ -48,6 +48,14 @@ pub(super) async fn run(
         tell_highest(&lives, highest);
     }
     lives.ended().await;
+}
+
+/// Away from the threads that serve callers.
+async fn keep_highest(host: &mut HostRecord, highest: Generation) -> Result<(), DurableError> {
+    let mut kept = host.clone();
+    let saved = spawn_blocking(move || kept.set_highest(highest).map(|()| kept)).await;
+    *host = saved.unwrap_or_else(|cut| Err(DurableError::cut_short(cut)))?;
+    Ok(())
 }
 
 /// Reports are about this generation from here on.

@@ -18,7 +18,10 @@ use fleetswap_trust::{
 use fleetswap_update::{Installed, StateVersions};
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::json;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{Instance, Launch, Package, instance::Asked};
 
@@ -35,8 +38,14 @@ pub(crate) struct Kind {
     pub(crate) sick: bool,
     /// It can't take a state over.
     pub(crate) forgetful: bool,
+    /// It hands a state over and takes one over only while it is let go.
+    pub(crate) ponderous: bool,
     /// It can't save its state.
     pub(crate) tight_lipped: bool,
+    /// Once at rest it does not wake again.
+    pub(crate) sleepy: bool,
+    /// Its health gives no answer.
+    pub(crate) mute: bool,
     /// Functional probe of `count`: the expected answer.
     pub(crate) probe: Option<serde_json::Value>,
 }
@@ -245,6 +254,12 @@ impl Counter {
         }
     }
 
+    async fn ponder(&self) {
+        if self.kind.ponderous {
+            let _ = self.let_go.subscribe().wait_for(|go| *go).await;
+        }
+    }
+
     fn reply(&self, count: u64) -> Bytes {
         Bytes::from(json!({"version": self.version, "count": count}).to_string())
     }
@@ -255,8 +270,12 @@ impl Instance for Counter {
         async { self.go(&[Phase::Loaded], Phase::Created) }.boxed()
     }
 
-    fn health(&self, _timeout: Duration) -> Asked<'_, String> {
-        async {
+    fn health(&self, timeout: Duration) -> Asked<'_, String> {
+        async move {
+            if self.kind.mute {
+                sleep(timeout).await;
+                return Err(CallError::Deadline);
+            }
             match self.died(false) {
                 Some(died) => Err(died),
                 None if self.sick.load(SeqCst) => {
@@ -279,7 +298,13 @@ impl Instance for Counter {
     }
 
     fn activate(&self) -> Asked<'_, ()> {
-        async { self.go(&[Phase::Created, Phase::Deactivated], Phase::Active) }.boxed()
+        async {
+            if self.kind.sleepy && *self.phase.lock().unwrap() == Phase::Deactivated {
+                return Err(CallError::Deadline);
+            }
+            self.go(&[Phase::Created, Phase::Deactivated], Phase::Active)
+        }
+        .boxed()
     }
 
     fn deactivate(&self) -> Asked<'_, ()> {
@@ -289,6 +314,7 @@ impl Instance for Counter {
     fn save_state(&self, version: u32) -> Asked<'_, Bytes> {
         async move {
             self.go(&[Phase::Deactivated], Phase::Deactivated)?;
+            self.ponder().await;
             if self.kind.tight_lipped || !self.kind.state.contains(&version) {
                 return Err(CallError::Unsupported);
             }
@@ -300,6 +326,7 @@ impl Instance for Counter {
     fn restore_state(&self, version: u32, state: Bytes) -> Asked<'_, ()> {
         async move {
             self.go(&[Phase::Created], Phase::Created)?;
+            self.ponder().await;
             if self.kind.forgetful || !self.kind.state.contains(&version) {
                 return Err(CallError::Unsupported);
             }

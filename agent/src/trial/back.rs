@@ -32,8 +32,8 @@ pub(super) async fn go_back(service: &Arc<Service>, bench: &Bench, (swap, planne
         return nothing_to_go_back_to(service, swap).await;
     };
     if swap.excludes {
-        let quiet = if planned { quiet_moment(service).await } else { come_to_rest(service).await };
-        return Box::pin(exchange(service, bench, swap, (candidate, warm, quiet))).await;
+        let newest = Box::pin(rest(service, &candidate, &swap.carry, planned)).await;
+        return Box::pin(exchange(service, bench, (candidate, warm, newest))).await;
     }
     if let Some(retired) = service.place(warm.live) {
         Replaced::of(retired).dismiss();
@@ -54,7 +54,7 @@ async fn pointer_never_moved(service: &Service, bench: &Bench) -> Back {
         fresh.instance.ended().await;
     }
     let Some(old) = service.live() else { return Back { answers: false, lost: String::new() } };
-    let answers = wake(&*old.instance).await;
+    let answers = wake(&old).await;
     if answers {
         service.reopen();
     }
@@ -88,27 +88,39 @@ async fn come_to_rest(service: &Service) -> bool {
     }
 }
 
-/// The same, several times if need be; the candidate answers meanwhile. At last it is done anyhow.
-async fn quiet_moment(service: &Service) -> bool {
-    for attempt in 0..BUSY_TRIES_MAX {
+/// What the candidate leaves: its state, or why there is none.
+type Left = Result<Option<(u32, Bytes)>, String>;
+
+/// Brings the candidate to rest and takes its state. If it is `planned`, a moment is awaited in which that costs no
+/// call, the candidate answering meanwhile; at last it is done anyhow.
+async fn rest(service: &Service, candidate: &Live, carry: &Carry, planned: bool) -> Left {
+    let tries = if planned { BUSY_TRIES_MAX } else { 0 };
+    for attempt in 0..tries {
         if come_to_rest(service).await {
-            return true;
+            tokio::select! {
+                left = saved_by(candidate, carry) => return left,
+                _ = pressed(service.gate()) => {}
+            }
+            if !wake(candidate).await {
+                return Err("it could not be made active again".to_owned());
+            }
         }
         service.reopen();
         sleep(Duration::from_millis(BUSY_WAIT_MS << attempt)).await;
     }
-    come_to_rest(service).await
+    if come_to_rest(service).await {
+        saved_by(candidate, carry).await
+    } else {
+        Err("calls never ended".to_owned())
+    }
 }
 
 /// One of the two has state or background work: the candidate comes to rest before the old release wakes.
 async fn exchange(
     service: &Arc<Service>,
     bench: &Bench,
-    swap: &Swap,
-    (candidate, warm, quiet): (Arc<Live>, Replaced, bool),
+    (candidate, warm, newest): (Arc<Live>, Replaced, Left),
 ) -> Back {
-    let newest =
-        if quiet { saved_by(&candidate, &swap.carry).await } else { Err("calls never ended".to_owned()) };
     candidate.instance.kill();
     candidate.instance.ended().await;
     let (state, mut lost) = match newest {
@@ -121,7 +133,7 @@ async fn exchange(
     let old = warm.live;
     let answers = match state {
         Some((version, bytes)) => wake_with(&old, version, bytes).await,
-        None => wake(&*old.instance).await,
+        None => wake(&old).await,
     };
     if answers {
         drop(service.place(old));
@@ -137,7 +149,7 @@ async fn exchange(
 }
 
 /// The candidate's state, in a version that the old release reads.
-async fn saved_by(candidate: &Live, carry: &Carry) -> Result<Option<(u32, Bytes)>, String> {
+async fn saved_by(candidate: &Live, carry: &Carry) -> Left {
     let worker = &candidate.instance;
     worker.deactivate().await.map_err(|error| error.to_string())?;
     match carry {

@@ -1,10 +1,13 @@
 //! Fetching: trusted metadata first, then only what it names, all of it onto the disk.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use fleetswap_trust::{Digest, Manifest, Policy, Target, Trusted, manifest};
 use fleetswap_update::{Fault, Problem, Release};
-use tokio::task::spawn_blocking;
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, spawn_blocking},
+};
 
 use super::{Tools, problem};
 use crate::{convert, service::disk};
@@ -22,8 +25,7 @@ pub(super) async fn fetch(tools: &Tools, release: &Release, now: SystemTime) -> 
     let platform = tools.shelf.platform_of(&manifest)?;
     let shelf = tools.shelf.clone();
     // From here on the manifest counts as verified: it lies where committed releases are started from.
-    let kept = spawn_blocking(move || shelf.manifests.put(&bytes)).await;
-    kept.map_err(|error| stopped(&error))?.map_err(|error| disk(&error))?;
+    apart(move || shelf.manifests.put(&bytes)).await?.map_err(|error| disk(&error))?;
     for blob in [Some(platform.artifact), Some(platform.descriptor), manifest.config].into_iter().flatten() {
         let got = Box::pin(tools.fetcher.blob(blob.sha256, blob.length)).await;
         got.map_err(|error| problem::fetching(&error))?;
@@ -33,16 +35,31 @@ pub(super) async fn fetch(tools: &Tools, release: &Release, now: SystemTime) -> 
 
 /// Brings the trusted metadata up to date. Roles that were accepted before a later one was refused are kept.
 async fn update(tools: &Tools, now: SystemTime) -> Result<Trusted, Problem> {
-    let _one = tools.updating.lock().await;
-    let known = fleetswap_trust::trusted(&tools.trust).map_err(|error| problem::trust(&error))?.versions();
+    let one = Arc::clone(&tools.updating).lock_owned().await;
+    let trust = tools.trust.clone();
+    let known = apart(move || fleetswap_trust::trusted(&trust)).await?;
+    let known = known.map_err(|error| problem::trust(&error))?.versions();
     let bundle = Box::pin(tools.fetcher.metadata(convert::versions(known))).await;
     let bundle = bundle.map_err(|error| problem::fetching(&error))?;
-    let policy = Policy { allow_dev: tools.allow_dev_trust };
-    let updated = Box::pin(fleetswap_trust::update(&tools.trust, &bundle, now, policy)).await;
-    if let Ok(kept) = fleetswap_trust::trusted(&tools.trust) {
+    let (policy, trust) = (Policy { allow_dev: tools.allow_dev_trust }, tools.trust.clone());
+    let (updated, kept) = apart(move || {
+        // Held to the end: a trial that is given up meanwhile leaves this running, and the next one waits for it.
+        let _one = one;
+        let update = Box::pin(fleetswap_trust::update(&trust, &bundle, now, policy));
+        let updated = Handle::current().block_on(update);
+        (updated, fleetswap_trust::trusted(&trust))
+    })
+    .await?;
+    if let Ok(kept) = kept {
         tools.tell_metadata(convert::versions(kept.versions()));
     }
     updated.map_err(|error| problem::trust(&error))
+}
+
+/// Work on disk and signatures, away from the threads that serve callers.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let cut = |error: JoinError| format!("work on the state folder was cut short: {error}");
+    spawn_blocking(work).await.map_err(|error| Problem::new(Fault::Host, "STATE_DIR_FAILED", cut(error)))
 }
 
 /// The signed entry of the release, which must be the very one that was offered.
@@ -101,8 +118,4 @@ fn suits(manifest: &Manifest) -> Result<(), Problem> {
 
 fn unreadable(error: &std::io::Error) -> Problem {
     Problem::new(Fault::Host, "STATE_DIR_FAILED", format!("the manifest can't be read back: {error}"))
-}
-
-fn stopped(error: &tokio::task::JoinError) -> Problem {
-    Problem::new(Fault::Host, "STATE_DIR_FAILED", format!("writing the manifest was cut short: {error}"))
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fleetswap_host::CallError;
 use fleetswap_trust::manifest::{HealthRule, Probe};
 use fleetswap_update::{Fault, Installed, Problem, Proof, Time};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Tools, bench::Bench, load, problem};
 use crate::{
@@ -18,8 +18,10 @@ use crate::{
 const PROBE_TRIES: u32 = 3;
 /// Longest wait for the answer of a functional probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Health checks without the wanted count of green ones in a row, after which it is given up.
-const CHECKS_MAX: u32 = 20;
+/// Longest wait for the wanted count of green health checks in a row, unless they take longer by themselves.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(20);
+/// Health checks in a row without an answer, after which there will be none.
+const UNANSWERED_MAX: u32 = 3;
 
 /// Probes the candidate in its throw-away worker, which is gone afterwards.
 pub(super) async fn probe(tools: &Tools, bench: &Bench, installed: &Installed) -> Result<(), Problem> {
@@ -36,36 +38,50 @@ pub(super) async fn probe(tools: &Tools, bench: &Bench, installed: &Installed) -
     Ok(())
 }
 
-/// Waits for the wanted count of green checks in a row.
+/// Waits for the wanted count of green checks in a row, within a bound.
 async fn becomes_healthy(worker: &dyn Instance, rule: HealthRule) -> Result<(), Problem> {
-    let (mut green, mut last) = (0, String::new());
-    let checks = CHECKS_MAX.max(rule.green.saturating_mul(2));
-    for check in 1..=checks {
-        match worker.health(Duration::from_millis(rule.timeout_ms)).await {
-            Ok(_) => green += 1,
+    let (interval, patience) =
+        (Duration::from_millis(rule.interval_ms), Duration::from_millis(rule.timeout_ms));
+    let until = Instant::now() + HEALTHY_WITHIN.max((interval + patience) * rule.green);
+    let (mut green, mut unanswered, mut checks) = (0, 0, 0);
+    loop {
+        checks += 1;
+        let got = match worker.health(patience).await {
+            Ok(_) => {
+                (green, unanswered) = (green + 1, 0);
+                String::new()
+            }
             Err(error @ CallError::Died { .. }) => {
                 return Err(problem::asking(Fault::Release, "HEALTH_FAILED", "health", (&error, worker)));
             }
-            Err(error) => (green, last) = (0, error.to_string()),
-        }
+            Err(error) => {
+                unanswered = if error == CallError::Deadline { unanswered + 1 } else { 0 };
+                green = 0;
+                error.to_string()
+            }
+        };
         if green >= rule.green {
             return Ok(());
         }
-        if check < checks {
-            sleep(Duration::from_millis(rule.interval_ms)).await;
+        if unanswered >= UNANSWERED_MAX || Instant::now() + interval > until {
+            return Err(never_green(worker, rule, (got, checks)));
         }
+        sleep(interval).await;
     }
-    let words = format!("it was never green {} times in a row: {last}", rule.green);
-    let problem = Problem::new(Fault::Release, "HEALTH_FAILED", words);
+}
+
+fn never_green(worker: &dyn Instance, rule: HealthRule, (got, tries): (String, u32)) -> Problem {
     let wanted = format!("{} green in a row", rule.green);
-    Err(Problem {
+    let words = format!("its health was never {wanted}; the last check: {got}");
+    let problem = Problem::new(Fault::Release, "HEALTH_FAILED", words);
+    Problem {
         check: "health".into(),
-        got: last.into(),
+        got: got.into(),
         wanted: wanted.into(),
-        tries: checks,
+        tries,
         log_tail: worker.log_tail().into(),
         ..problem
-    })
+    }
 }
 
 /// Runs every functional probe.

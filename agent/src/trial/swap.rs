@@ -18,31 +18,32 @@ use crate::service::{Instance, Live, Service};
 const QUIESCE_MAX: Duration = Duration::from_secs(1);
 /// Share of the queue, in percent, at which a switch is given up.
 const QUEUE_SHARE_MAX: usize = 80;
-/// A switch is given up when a waiting call has less time left than this.
-const CALL_RESERVE: Duration = Duration::from_millis(500);
 /// How often the queue is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Makes the fresh instance; if the two exclude each other, brings the old one to rest and takes its state. Says
-/// what of the state is lost. When it fails, the old release goes on with the state that it had.
-pub(super) async fn pause(
-    tools: &Tools,
-    service: &Service,
-    bench: &Bench,
-    swap: &Swap,
-) -> Result<String, Problem> {
-    let Some(to) = &swap.to else { return Ok(String::new()) };
-    let package = load::package(tools, bench, to).await?;
-    let fresh = load::fresh(tools, package, to.clone()).await?;
+/// Makes the fresh instance, while the old release answers as before.
+pub(super) async fn prepare(tools: &Tools, bench: &Bench, installed: &Installed) -> Result<(), Problem> {
+    let package = load::package(tools, bench, installed).await?;
+    let fresh = load::fresh(tools, package, installed.clone()).await?;
+    bench.lock().fresh = Some(fresh);
+    Ok(())
+}
+
+/// If the two exclude each other, brings the old release to rest and takes its state. Says what of the state is
+/// lost. When it fails, the old release goes on with the state that it had.
+pub(super) async fn pause(service: &Service, bench: &Bench, swap: &Swap) -> Result<String, Problem> {
     let old = in_place(service, swap.from.as_ref());
     let rested = match (&old, swap.excludes) {
         (Some(old), true) => Box::pin(rest(service, old, &swap.carry)).await,
         (Some(_), false) => Ok(Rest::default()),
         (None, _) => Ok(Rest { lost: lost_before(swap), ..Rest::default() }),
     };
-    let Rest { held_since, saved, lost } = rested?;
     let mut on = bench.lock();
-    on.fresh = Some(fresh);
+    if rested.is_err() {
+        // The next try makes its own, so that none lies idle until then.
+        on.fresh = None;
+    }
+    let Rest { held_since, saved, lost } = rested?;
     on.saved = saved;
     on.held_since = held_since;
     Ok(lost)
@@ -89,8 +90,9 @@ async fn rest(service: &Service, old: &Arc<Live>, carry: &Carry) -> Result<Rest,
             Ok(Rest { held_since: Some(held_since), saved, lost })
         }
         Err(problem) => {
-            wake(&*old.instance).await;
-            service.reopen();
+            if wake(old).await {
+                service.reopen();
+            }
             Err(problem)
         }
     }
@@ -110,12 +112,16 @@ async fn save(old: &dyn Instance, carry: &Carry) -> Result<Option<(u32, Bytes)>,
     }
 }
 
-/// Makes an instance active that may be so already.
-pub(super) async fn wake(old: &dyn Instance) -> bool {
-    match old.activate().await {
+/// Makes an instance active that may be so already. One that can't be is ended: it has the calls of nobody, and its
+/// next worker must not start beside it.
+pub(super) async fn wake(old: &Live) -> bool {
+    match old.instance.activate().await {
         Ok(()) | Err(CallError::Illegal) => true,
         Err(error) => {
-            tracing::error!(%error, "the old release could not be made active again");
+            let release = &old.installed.release;
+            tracing::error!(plugin = release.plugin, %release, %error, "it could not be made active again");
+            old.instance.kill();
+            old.instance.ended().await;
             false
         }
     }
@@ -128,7 +134,7 @@ pub(super) async fn pressed(gate: &Gate<Arc<Live>>) -> Problem {
         if pressure.is_above(QUEUE_SHARE_MAX) {
             return busy(format!("{} calls were waiting", pressure.calls));
         }
-        if pressure.earliest_deadline.is_some_and(|deadline| deadline < Instant::now() + CALL_RESERVE) {
+        if pressure.earliest_due.is_some_and(|due| due < Instant::now()) {
             return busy("the deadline of a waiting call came near".to_owned());
         }
         sleep(LOOK_EVERY).await;

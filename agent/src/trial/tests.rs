@@ -16,7 +16,7 @@ use crate::{
     fetch::Fetcher,
     link::{Identity, Standing, endpoint},
     service::{
-        Package, Service, Shelf, WorkerGone,
+        Instance, Package, Service, Shelf, WorkerGone,
         testing::{Counter, Kind, PLATFORM, Zoo, installed},
     },
 };
@@ -45,7 +45,7 @@ pub(crate) fn tools(state: &StateDir, zoo: &Arc<Zoo>, standing: watch::Sender<St
         launch: Arc::clone(zoo) as Arc<dyn crate::service::Launch>,
         standing,
         metrics: Arc::new(crate::metrics::Metrics::new()),
-        updating: tokio::sync::Mutex::default(),
+        updating: Arc::default(),
     }
 }
 
@@ -80,9 +80,15 @@ impl Scene {
         }
     }
 
+    /// The switch up to the saved state.
+    async fn pause(&self, swap: &Swap) -> Result<Outcome, Problem> {
+        self.run(Task::Prepare(Box::new(swap.to.clone().unwrap()))).await?;
+        self.run(Task::Pause(Box::new(swap.clone()))).await
+    }
+
     /// The whole switch.
     async fn switch(&self, swap: &Swap) -> Result<Outcome, Problem> {
-        self.run(Task::Pause(Box::new(swap.clone()))).await?;
+        self.pause(swap).await?;
         self.run(Task::Restore(Box::new(swap.clone()))).await?;
         self.run(Task::Activate(Box::new(swap.clone()))).await?;
         self.run(Task::Move(Box::new(swap.clone()))).await
@@ -204,7 +210,7 @@ async fn a_switch_that_would_cost_a_call_is_given_up_and_the_old_release_goes_on
     let slow = scene.call("slow", Duration::from_secs(60));
     tokio::task::yield_now().await;
     let new = scene.verified("2.0.0", stateful(&[1]));
-    let problem = scene.run(Task::Pause(Box::new(swap(Some(&old), Some(&new))))).await.unwrap_err();
+    let problem = scene.pause(&swap(Some(&old), Some(&new))).await.unwrap_err();
     assert_eq!((&*problem.code, problem.fault), ("SWAP_BUSY", Fault::Host));
     assert_eq!(scene.count().await, json!({"version": "1.0.0", "count": 8}));
     first.let_go.send_replace(true);
@@ -218,8 +224,8 @@ async fn a_waiting_call_near_its_deadline_ends_the_switch() {
     let _slow = scene.call("slow", Duration::from_secs(60));
     tokio::task::yield_now().await;
     let new = scene.verified("2.0.0", stateful(&[1]));
-    let pause = Task::Pause(Box::new(swap(Some(&old), Some(&new))));
-    let (paused, waited) = tokio::join!(scene.run(pause), async {
+    let there = swap(Some(&old), Some(&new));
+    let (paused, waited) = tokio::join!(scene.pause(&there), async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         scene.call("count", Duration::from_millis(700)).await.unwrap()
     });
@@ -288,8 +294,7 @@ async fn an_old_release_without_a_worker_does_not_hold_the_switch_up() {
     let (old, first) = scene.serving("1.0.0", stateful(&[1]), 5).await;
     first.crash();
     let new = scene.verified("2.0.0", stateful(&[1]));
-    let Ok(Outcome::Saved { lost }) = scene.run(Task::Pause(Box::new(swap(Some(&old), Some(&new))))).await
-    else {
+    let Ok(Outcome::Saved { lost }) = scene.pause(&swap(Some(&old), Some(&new))).await else {
         panic!("not saved")
     };
     assert!(lost.contains("no worker that could save its state"), "{lost}");
@@ -299,17 +304,7 @@ async fn an_old_release_without_a_worker_does_not_hold_the_switch_up() {
 async fn without_trusted_metadata_nothing_is_fetched() {
     let scene = Scene::new();
     let record = scene.verified("1.0.0", Kind::default());
-    let offer = fleetswap_update::Offer {
-        generation: fleetswap_update::Generation { epoch: 1, n: 1 },
-        target: fleetswap_update::Target::Release(record.release.clone()),
-        rollout: String::new(),
-        attempt: 1,
-        rollback: false,
-        min_healthy_ms: 0,
-        healthy_deadline_ms: 0,
-    };
-    let fetch = Task::Fetch { release: record.release, offer: Box::new(offer), at: Time(0) };
-    let problem = scene.run(fetch).await.unwrap_err();
+    let problem = scene.run(Task::Fetch { release: record.release, at: Time(0) }).await.unwrap_err();
     assert!(problem.code.starts_with("TRUST_"), "{}", problem.code);
     assert_eq!(scene.tools.standing.borrow().metadata, v1::MetadataVersions::default());
 }
@@ -319,7 +314,7 @@ async fn an_old_release_that_cannot_save_goes_on_and_the_candidate_is_not_blamed
     let scene = Scene::new();
     let (old, first) = scene.serving("1.0.0", Kind { tight_lipped: true, ..stateful(&[1]) }, 5).await;
     let new = scene.verified("2.0.0", stateful(&[1]));
-    let problem = scene.run(Task::Pause(Box::new(swap(Some(&old), Some(&new))))).await.unwrap_err();
+    let problem = scene.pause(&swap(Some(&old), Some(&new))).await.unwrap_err();
     assert_eq!((&*problem.code, problem.fault), ("SAVE_STATE_FAILED", Fault::Host));
     assert!(first.is_active());
     assert_eq!(scene.count().await, json!({"version": "1.0.0", "count": 6}));
@@ -357,4 +352,86 @@ async fn a_planned_way_back_waits_for_a_better_moment_rather_than_cost_a_call() 
     assert_eq!(outcome, Ok(Outcome::WentBack { answers: true, lost: String::new() }));
     assert!(slow.await.unwrap().outcome.is_ok());
     assert_eq!(scene.count().await, json!({"version": "1.0.0", "count": 8}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_takes_too_long_to_take_over_gives_way_before_a_call_is_lost() {
+    let scene = Scene::new();
+    let (old, first) = scene.serving("1.0.0", stateful(&[1]), 5).await;
+    let new = scene.verified("2.0.0", Kind { ponderous: true, ..stateful(&[1]) });
+    let there = swap(Some(&old), Some(&new));
+    scene.pause(&there).await.unwrap();
+    let waiting = scene.call("count", Duration::from_secs(2));
+    let problem = scene.run(Task::Restore(Box::new(there))).await.unwrap_err();
+    assert_eq!((&*problem.code, problem.fault), ("SWAP_BUSY", Fault::Host));
+    let back = Task::GoBack { swap: Box::new(swap(Some(&new), Some(&old))), planned: true };
+    let outcome = scene.run(back).await;
+    assert_eq!(outcome, Ok(Outcome::WentBack { answers: true, lost: String::new() }));
+    assert!(waiting.await.unwrap().outcome.is_ok() && first.is_active());
+    assert_eq!(scene.count().await, json!({"version": "1.0.0", "count": 7}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_in_a_hurry_do_not_keep_a_switch_from_happening() {
+    let scene = Scene::new();
+    let (old, _) = scene.serving("1.0.0", stateful(&[1]), 5).await;
+    let new = scene.verified("2.0.0", stateful(&[1]));
+    let there = swap(Some(&old), Some(&new));
+    scene.pause(&there).await.unwrap();
+    let hasty = scene.call("count", Duration::from_millis(300));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    scene.run(Task::Restore(Box::new(there.clone()))).await.unwrap();
+    scene.run(Task::Activate(Box::new(there.clone()))).await.unwrap();
+    scene.run(Task::Move(Box::new(there))).await.unwrap();
+    assert_eq!(hasty.await.unwrap().tag.unwrap().version, "2.0.0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_release_that_does_not_wake_is_ended_and_its_callers_wait_for_the_next_worker() {
+    let scene = Scene::new();
+    let kind = Kind { tight_lipped: true, sleepy: true, ..stateful(&[1]) };
+    let (old, first) = scene.serving("1.0.0", kind, 5).await;
+    let new = scene.verified("2.0.0", stateful(&[1]));
+    assert!(scene.pause(&swap(Some(&old), Some(&new))).await.is_err());
+    assert!(first.is_gone());
+    let waiting = scene.call("count", Duration::from_secs(5));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!waiting.is_finished(), "nobody is let in to an instance at rest");
+    scene.switch(&swap(None, Some(&new))).await.unwrap();
+    assert_eq!(waiting.await.unwrap().tag.unwrap().version, "2.0.0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_that_gives_no_answer_is_waited_for_within_a_bound() {
+    let scene = Scene::new();
+    let record = scene.verified("1.0.0", Kind { mute: true, ..Kind::default() });
+    let started = tokio::time::Instant::now();
+    let problem = scene.run(Task::Probe(Box::new(record))).await.unwrap_err();
+    assert_eq!((&*problem.code, problem.fault, problem.tries), ("HEALTH_FAILED", Fault::Release, 3));
+    assert!(started.elapsed() <= Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planned_way_back_gives_way_to_a_call_while_the_candidate_saves() {
+    let scene = Scene::new();
+    let (old, _) = scene.serving("1.0.0", stateful(&[1]), 5).await;
+    let new = scene.verified("2.0.0", Kind { ponderous: true, ..stateful(&[1]) });
+    let there = swap(Some(&old), Some(&new));
+    scene.pause(&there).await.unwrap();
+    let candidate = scene.zoo.newest();
+    candidate.let_go.send_replace(true);
+    scene.run(Task::Restore(Box::new(there.clone()))).await.unwrap();
+    scene.run(Task::Activate(Box::new(there.clone()))).await.unwrap();
+    scene.run(Task::Move(Box::new(there))).await.unwrap();
+    candidate.let_go.send_replace(false);
+    let back = Task::GoBack { swap: Box::new(swap(Some(&new), Some(&old))), planned: true };
+    let (outcome, ()) = tokio::join!(scene.run(back), async {
+        let waiting = scene.call("count", Duration::from_secs(2)).await.unwrap();
+        assert_eq!(waiting.tag.unwrap().version, "2.0.0");
+        assert!(waiting.outcome.is_ok(), "the candidate answers while a better moment is awaited");
+        candidate.let_go.send_replace(true);
+    });
+    assert_eq!(outcome, Ok(Outcome::WentBack { answers: true, lost: String::new() }));
+    assert_eq!(scene.count().await, json!({"version": "1.0.0", "count": 7}));
+    assert_eq!(scene.zoo.most_active.load(SeqCst), 1, "never two active at once");
 }

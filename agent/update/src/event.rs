@@ -73,7 +73,9 @@ pub enum Outcome {
     Loaded,
     /// Health and probes are green; the throw-away worker is gone.
     Probed,
-    /// A fresh instance is ready, the gate is closed if it must be, the old state is saved if there is any.
+    /// A fresh instance stands beside the old one.
+    Prepared,
+    /// The gate is closed if it must be, the old state is saved if there is any.
     Saved {
         /// What of the state can't be carried, in words; empty if nothing is lost.
         lost: String,

@@ -15,17 +15,20 @@
 //! | Verifying | verified, and the host's own rules agree | Loading |
 //! | | this host's part did not change | committed without a swap |
 //! | Loading | loaded | Probing |
-//! | Probing | probed | Switching: Pausing |
-//! | Switching: Pausing | saved | Saved |
-//! | | failed: host, up to 5 times | Busy, then Pausing again |
+//! | Probing | probed | Switching: Preparing |
+//! | Switching: Preparing | prepared | Pausing |
+//! | Pausing | saved | Saved |
+//! | Preparing, Pausing | failed: host, up to 5 times | Busy, then Preparing again |
 //! | Saved | restored | Restored |
 //! | Restored | activated | Activated |
+//! | Saved, Restored | failed: host, up to 5 times | GivingUp |
+//! | GivingUp | went back | Busy; rejected if the old release does not answer |
 //! | Activated | switched | Probation; committed on the way back to the previous release |
 //! | Probation | proven | committed |
 //! | any up to Pausing | failed, or the deadline ran out | ended: rejected |
 //! | Saved to Probation | failed, or the candidate died | RollingBack |
 //! | RollingBack | went back | ended: rolled back, or rejected if the pointer had not moved |
-//! | any before Switching, and Busy | another target was told | ended: withdrawn |
+//! | any up to Preparing, and Busy | another target was told | ended: withdrawn |
 //! | Probation | what runs was told again | RollingBack: withdrawn |
 //!
 //! | Committed release | Event | Leads to |
@@ -37,9 +40,9 @@
 //! | Down | ready | Running |
 //!
 //! **Order of durable steps.** (1) the artifact is on disk; (2) the record says Loading, then a worker is
-//! started; (3) the record says Switching: Activated, then (4) the pointer moves; (5) the record says committed;
-//! (6) that is reported; (7) the old worker ends. A kill between two of them resumes at the last one written;
-//! what that means is in the table of `recovery.rs`.
+//! started; (3) the record says Switching: Pausing, then the gate closes and (4) the pointer moves; (5) the record
+//! says committed; (6) that is reported; (7) the old worker ends. A kill between two of them resumes at the last one
+//! written; what that means is in the table of `recovery.rs`.
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
 

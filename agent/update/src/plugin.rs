@@ -127,7 +127,7 @@ impl Plugin {
         let Some(trial) = &mut self.trial else { return };
         if let Step::Switching(Switch::Busy { at }) = trial.step {
             if now >= at {
-                trial.step = Step::Switching(Switch::Pausing);
+                trial.step = Step::Switching(Switch::Preparing);
             }
         } else if trial.is_before_switch() && now >= trial.deadline {
             let problem = too_late(trial);
@@ -148,7 +148,13 @@ impl Plugin {
             Move::Switched(pause_us) => self.switched(now, pause_us),
             Move::Commit(proof) => self.commit(proof),
             Move::Fail(problem) => self.fail(problem),
+            Move::GiveUp(problem) => self.go_to(Step::Switching(Switch::GivingUp(Box::new(problem)))),
             Move::GoBack(problem) => self.go_back(problem),
+            Move::Abandon(problem, lost) => {
+                self.note_lost(lost);
+                self.go_back(problem);
+                self.went_back(now, false);
+            }
             Move::End(answers, lost) => {
                 self.note_lost(lost);
                 self.went_back(now, answers);
@@ -156,10 +162,12 @@ impl Plugin {
         }
     }
 
-    fn go_to(&mut self, step: Step) {
+    pub(crate) fn go_to(&mut self, step: Step) {
         if let Some(trial) = &mut self.trial {
             if matches!(step, Step::Switching(Switch::Busy { .. })) {
                 trial.busy += 1;
+                // The next try says for itself what it loses.
+                trial.lost.clear();
             }
             trial.step = step;
         }
@@ -349,7 +357,7 @@ impl Plugin {
 pub(crate) const fn first_step(way: Way, now: Time) -> Step {
     match way {
         Way::Install => Step::Fetching { tries: 0, at: now },
-        Way::Back => Step::Switching(Switch::Pausing),
+        Way::Back => Step::Switching(Switch::Preparing),
     }
 }
 

@@ -5,8 +5,8 @@
 //! | a clean stop, or the host booted anew | goes on | begins anew once, then `interrupted` | the verdict stands |
 //! | a kill | goes on | fault `release`, one verdict | the verdict stands |
 //!
-//! A way back blames nobody: a kill counts as an interruption there, and once the old release is active again
-//! the way back is done.
+//! A way back blames nobody: a kill counts as an interruption there, and once its gate may have closed the way back
+//! is done. Anywhere else a cut from then on can't know whether a caller was answered, and counts as if one was.
 
 use crate::{
     Fault, INTERRUPTIONS_MAX, Plugin, Problem, Proof, Service, Stage, Step, Switch, Time, Way,
@@ -21,14 +21,22 @@ impl Plugin {
             serving.started(now, afresh);
         }
         let Some(trial) = &self.trial else { return };
-        match trial.step {
+        match &trial.step {
             Step::Fetching { .. } | Step::Verifying => self.begin_anew(now),
-            Step::Switching(Switch::Activated) if trial.way == Way::Back => self.finish_way_back(now),
-            Step::Loading | Step::Probing | Step::Switching(_) | Step::Probation { .. } => {
-                if afresh || trial.way == Way::Back { self.interrupted(now) } else { self.killed(now) }
+            Step::Switching(Switch::Busy { .. } | Switch::Preparing) => self.cut(now, afresh),
+            Step::Switching(_) if trial.way == Way::Back => self.finish_way_back(now),
+            Step::Switching(_) => {
+                self.go_to(Step::Switching(Switch::Activated));
+                self.cut(now, afresh);
             }
+            Step::Loading | Step::Probing | Step::Probation { .. } => self.cut(now, afresh),
             Step::RollingBack { .. } => self.went_back(now, false),
         }
+    }
+
+    fn cut(&mut self, now: Time, afresh: bool) {
+        let way_back = self.trial.as_ref().is_some_and(|trial| trial.way == Way::Back);
+        if afresh || way_back { self.interrupted(now) } else { self.killed(now) }
     }
 
     /// The same trial from its first step on; outcomes of the old run are strangers to it.

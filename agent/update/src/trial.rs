@@ -83,16 +83,21 @@ pub enum Step {
     },
 }
 
-/// The parts of a switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The parts of a switch. From `Pausing` on all are one on disk: callers may be waiting, and the disk is not theirs
+/// to wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Switch {
     /// It would have cost a call and was given up; the old release answers as before.
     Busy {
         /// Tried again then.
         at: Time,
     },
-    /// A fresh instance is made; then the gate closes, the old instance comes to rest and saves its state.
+    /// A fresh instance is made beside the old one.
+    Preparing,
+    /// The gate closes, the old instance comes to rest and saves its state. From here on the pointer may move.
     Pausing,
+    /// Going on would cost a call: the old release wakes with the state that it has; then `Busy`.
+    GivingUp(Box<Problem>),
     /// The new instance takes the state over.
     Saved,
     /// The new instance becomes active.
@@ -114,6 +119,8 @@ pub(crate) enum Move {
     Save(String),
     /// Callers are answered by the candidate; the pause in microseconds.
     Switched(u64),
+    /// The old release has to answer again before the switch is tried once more.
+    GiveUp(Problem),
     /// It stays.
     Commit(Proof),
     /// It ends here; the old release was never touched.
@@ -122,6 +129,8 @@ pub(crate) enum Move {
     GoBack(Problem),
     /// The old release has its place again; whether it answers, and what was lost.
     End(bool, String),
+    /// A switch was given up and the old release does not answer; what was lost.
+    Abandon(Problem, String),
 }
 
 impl Trial {
@@ -144,8 +153,9 @@ impl Trial {
     pub const fn is_before_switch(&self) -> bool {
         match self.step {
             Step::Fetching { .. } | Step::Verifying | Step::Loading | Step::Probing => true,
-            Step::Switching(Switch::Busy { .. }) => true,
-            Step::Switching(Switch::Pausing | Switch::Saved | Switch::Restored | Switch::Activated) => false,
+            Step::Switching(Switch::Busy { .. } | Switch::Preparing) => true,
+            Step::Switching(Switch::Pausing | Switch::GivingUp(_) | Switch::Saved) => false,
+            Step::Switching(Switch::Restored | Switch::Activated) => false,
             Step::Probation { .. } | Step::RollingBack { .. } => false,
         }
     }
@@ -164,9 +174,11 @@ impl Trial {
             Step::Loading => loading(outcome),
             Step::Probing => probing(outcome),
             Step::Switching(Switch::Busy { .. }) => Move::Stay,
+            Step::Switching(Switch::Preparing) => self.preparing(now, outcome),
             Step::Switching(Switch::Pausing) => self.pausing(now, outcome),
-            Step::Switching(Switch::Saved) => saved(outcome),
-            Step::Switching(Switch::Restored) => restored(outcome),
+            Step::Switching(Switch::GivingUp(problem)) => self.giving_up(now, problem, outcome),
+            Step::Switching(Switch::Saved) => self.saved(outcome),
+            Step::Switching(Switch::Restored) => self.restored(outcome),
             Step::Switching(Switch::Activated) => activated(outcome),
             Step::Probation { until } => probation(now, *until, outcome),
             Step::RollingBack { .. } => rolling_back(outcome),
@@ -185,6 +197,16 @@ impl Trial {
                 }
             }
             Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
+            Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
+            Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
+        }
+    }
+
+    fn preparing(&self, now: Time, outcome: Outcome) -> Move {
+        match outcome {
+            Outcome::Prepared => Move::To(Step::Switching(Switch::Pausing)),
+            Outcome::Failed(problem) => self.not_begun(now, problem),
+            Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
             Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
             Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
         }
@@ -193,14 +215,66 @@ impl Trial {
     fn pausing(&self, now: Time, outcome: Outcome) -> Move {
         match outcome {
             Outcome::Saved { lost } => Move::Save(lost),
-            Outcome::Failed(problem) if problem.fault == Fault::Host && self.busy < BUSY_TRIES_MAX => {
-                Move::To(Step::Switching(Switch::Busy { at: now.after(doubled(BUSY_WAIT_MS, self.busy)) }))
-            }
-            Outcome::Failed(problem) => Move::Fail(problem),
+            Outcome::Failed(problem) => self.not_begun(now, problem),
             Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
-            Outcome::Restored | Outcome::Activated | Outcome::Switched { .. } => Move::Stay,
+            Outcome::Prepared | Outcome::Restored | Outcome::Activated | Outcome::Switched { .. } => {
+                Move::Stay
+            }
             Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
         }
+    }
+
+    /// The old release answers as before.
+    fn not_begun(&self, now: Time, problem: Problem) -> Move {
+        if self.may_try_again(&problem) { Move::To(self.busy(now)) } else { Move::Fail(problem) }
+    }
+
+    fn giving_up(&self, now: Time, problem: &Problem, outcome: Outcome) -> Move {
+        match outcome {
+            Outcome::WentBack { answers: true, .. } => Move::To(self.busy(now)),
+            // Its worker has to be started again, which is no time for a swap.
+            Outcome::WentBack { answers: false, lost } => Move::Abandon(problem.clone(), lost),
+            Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
+            Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
+            Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::Failed(_) => Move::Stay,
+        }
+    }
+
+    fn saved(&self, outcome: Outcome) -> Move {
+        match outcome {
+            Outcome::Restored => Move::To(Step::Switching(Switch::Restored)),
+            Outcome::Failed(problem) => self.leave_the_pause(problem),
+            Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
+            Outcome::Prepared | Outcome::Saved { .. } | Outcome::Activated | Outcome::Switched { .. } => {
+                Move::Stay
+            }
+            Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
+        }
+    }
+
+    fn restored(&self, outcome: Outcome) -> Move {
+        match outcome {
+            Outcome::Activated => Move::To(Step::Switching(Switch::Activated)),
+            Outcome::Failed(problem) => self.leave_the_pause(problem),
+            Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
+            Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Switched { .. } => {
+                Move::Stay
+            }
+            Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
+        }
+    }
+
+    fn leave_the_pause(&self, problem: Problem) -> Move {
+        if self.may_try_again(&problem) { Move::GiveUp(problem) } else { Move::GoBack(problem) }
+    }
+
+    /// A switch that fails by the host's fault is tried again, so often.
+    fn may_try_again(&self, problem: &Problem) -> bool {
+        problem.fault == Fault::Host && self.busy < BUSY_TRIES_MAX
+    }
+
+    fn busy(&self, now: Time) -> Step {
+        Step::Switching(Switch::Busy { at: now.after(doubled(BUSY_WAIT_MS, self.busy)) })
     }
 }
 
@@ -209,7 +283,7 @@ fn verifying(outcome: Outcome) -> Move {
         Outcome::Verified(installed) => Move::Judge(Box::new(installed)),
         Outcome::Failed(problem) => Move::Fail(problem),
         Outcome::Fetched | Outcome::Loaded | Outcome::Probed => Move::Stay,
-        Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
+        Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
         Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
     }
 }
@@ -219,38 +293,18 @@ fn loading(outcome: Outcome) -> Move {
         Outcome::Loaded => Move::To(Step::Probing),
         Outcome::Failed(problem) => Move::Fail(problem),
         Outcome::Fetched | Outcome::Verified(_) | Outcome::Probed => Move::Stay,
-        Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
+        Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
         Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
     }
 }
 
 fn probing(outcome: Outcome) -> Move {
     match outcome {
-        Outcome::Probed => Move::To(Step::Switching(Switch::Pausing)),
+        Outcome::Probed => Move::To(Step::Switching(Switch::Preparing)),
         Outcome::Failed(problem) => Move::Fail(problem),
         Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded => Move::Stay,
-        Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
+        Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
         Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
-    }
-}
-
-fn saved(outcome: Outcome) -> Move {
-    match outcome {
-        Outcome::Restored => Move::To(Step::Switching(Switch::Restored)),
-        Outcome::Failed(problem) => Move::GoBack(problem),
-        Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
-        Outcome::Saved { .. } | Outcome::Activated | Outcome::Switched { .. } => Move::Stay,
-        Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
-    }
-}
-
-fn restored(outcome: Outcome) -> Move {
-    match outcome {
-        Outcome::Activated => Move::To(Step::Switching(Switch::Activated)),
-        Outcome::Failed(problem) => Move::GoBack(problem),
-        Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
-        Outcome::Saved { .. } | Outcome::Restored | Outcome::Switched { .. } => Move::Stay,
-        Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
     }
 }
 
@@ -259,7 +313,7 @@ fn activated(outcome: Outcome) -> Move {
         Outcome::Switched { pause_us } => Move::Switched(pause_us),
         Outcome::Failed(problem) => Move::GoBack(problem),
         Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
-        Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
+        Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
         Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
     }
 }
@@ -269,7 +323,7 @@ fn probation(now: Time, until: Time, outcome: Outcome) -> Move {
         Outcome::Proven(proof) if now >= until => Move::Commit(proof),
         Outcome::Failed(problem) => Move::GoBack(problem),
         Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
-        Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
+        Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
         Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::WentBack { .. } => Move::Stay,
     }
 }
@@ -278,7 +332,7 @@ fn rolling_back(outcome: Outcome) -> Move {
     match outcome {
         Outcome::WentBack { answers, lost } => Move::End(answers, lost),
         Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
-        Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
+        Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
         Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::Failed(_) => Move::Stay,
     }
 }

@@ -1,8 +1,7 @@
 //! What the shell must do now. It follows from the saved state alone; doing it twice is harmless.
 
 use crate::{
-    Carry, Fault, Installed, Life, Offer, Plugin, Release, ReleaseId, Service, Step, Switch, Target, Time,
-    Trial,
+    Carry, Fault, Installed, Life, Plugin, Release, ReleaseId, Service, Step, Switch, Target, Time, Trial,
 };
 
 /// The two things that go on for a plugin at the same time.
@@ -48,8 +47,6 @@ pub enum Task {
     Fetch {
         /// Which.
         release: Release,
-        /// For a rollback a withdrawn target is no reason to refuse.
-        offer: Box<Offer>,
         /// Not before.
         at: Time,
     },
@@ -59,7 +56,9 @@ pub enum Task {
     Load(Box<Installed>),
     /// Probe it there, then throw the worker away.
     Probe(Box<Installed>),
-    /// Make a fresh instance; close the gate if `excludes`, bring the old one to rest, save its state.
+    /// Make a fresh instance of it beside the release that answers.
+    Prepare(Box<Installed>),
+    /// Close the gate if `excludes`, bring the old instance to rest, save its state.
     Pause(Box<Swap>),
     /// Hand the state to the new instance.
     Restore(Box<Swap>),
@@ -109,14 +108,17 @@ impl Plugin {
         let trial = self.trial.as_ref()?;
         match trial.step {
             Step::Fetching { .. } | Step::Verifying | Step::Loading | Step::Probing => Some(trial.deadline),
+            Step::Switching(Switch::Preparing) => Some(trial.deadline),
             Step::Switching(Switch::Busy { at }) => Some(at),
-            Step::Switching(Switch::Pausing | Switch::Saved | Switch::Restored | Switch::Activated) => None,
+            Step::Switching(Switch::Pausing | Switch::GivingUp(_) | Switch::Saved) => None,
+            Step::Switching(Switch::Restored | Switch::Activated) => None,
             Step::Probation { .. } | Step::RollingBack { .. } => None,
         }
     }
 
-    /// Whether this differs from what is on disk by more than a part of a switch. Within a switch every cut
-    /// has the same verdict, so only its begin and the moment before the pointer moves are written.
+    /// Whether this differs from what is on disk by more than a part of a switch. From the moment before the gate
+    /// closes to the one after the pointer moved every cut has the same verdict, so nothing is written while callers
+    /// wait.
     #[must_use]
     pub fn must_be_saved(&self, on_disk: &Self) -> bool {
         self.as_written() != on_disk.as_written()
@@ -133,7 +135,8 @@ impl Plugin {
     fn as_written(&self) -> Self {
         let mut written = self.clone();
         if let Some(trial) = &mut written.trial
-            && matches!(trial.step, Step::Switching(Switch::Saved | Switch::Restored))
+            && matches!(trial.step, Step::Switching(_))
+            && !trial.is_before_switch()
         {
             trial.step = Step::Switching(Switch::Pausing);
             trial.lost.clear();
@@ -164,7 +167,7 @@ impl Plugin {
         };
         let Target::Release(release) = &trial.offer.target else { return Task::Idle };
         if let Step::Fetching { at, .. } = trial.step {
-            return Task::Fetch { release: release.clone(), offer: Box::new(trial.offer.clone()), at };
+            return Task::Fetch { release: release.clone(), at };
         }
         let Some(candidate) = &trial.candidate else { return Task::Verify(release.clone()) };
         self.task_with(trial, candidate)
@@ -178,16 +181,21 @@ impl Plugin {
             Step::Loading => Task::Load(Box::new(candidate.clone())),
             Step::Probing => Task::Probe(Box::new(candidate.clone())),
             Step::Switching(Switch::Busy { .. }) => Task::Wait,
+            Step::Switching(Switch::Preparing) => Task::Prepare(Box::new(candidate.clone())),
             Step::Switching(Switch::Pausing) => Task::Pause(swap()),
+            Step::Switching(Switch::GivingUp(_)) => self.give_way(candidate, true),
             Step::Switching(Switch::Saved) => Task::Restore(swap()),
             Step::Switching(Switch::Restored) => Task::Activate(swap()),
             Step::Switching(Switch::Activated) => Task::Move(swap()),
             Step::Probation { until } => Task::Watch { release: Box::new(candidate.clone()), until },
-            Step::RollingBack { ref failure, .. } => Task::GoBack {
-                swap: Box::new(Swap::between(Some(candidate), self.service.active())),
-                planned: is_planned(failure.problem.fault),
-            },
+            Step::RollingBack { ref failure, .. } => {
+                self.give_way(candidate, is_planned(failure.problem.fault))
+            }
         }
+    }
+
+    fn give_way(&self, candidate: &Installed, planned: bool) -> Task {
+        Task::GoBack { swap: Box::new(Swap::between(Some(candidate), self.service.active())), planned }
     }
 }
 

@@ -6,7 +6,7 @@
 mod core;
 
 use self::core::{Bounds, Core, Entry, Slot};
-use std::{fmt, ops::Deref, pin::pin, sync::Arc};
+use std::{fmt, ops::Deref, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -16,6 +16,8 @@ use tokio::{
 pub const QUEUE_CALLS_MAX: usize = 1_024;
 /// Bytes of input that wait at a gate at most.
 pub const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Time that a waiting call keeps for its work at most; one that came with less than twice as much keeps half of it.
+pub const WORK_RESERVE: Duration = Duration::from_millis(500);
 
 /// A gate in front of values of type `T`. Cheap to clone; all clones are the same gate.
 pub struct Gate<T>(Arc<Inner<T>>);
@@ -49,8 +51,8 @@ pub struct Pressure {
     pub calls: usize,
     /// Bytes of their inputs.
     pub bytes: usize,
-    /// The first deadline among them.
-    pub earliest_deadline: Option<Instant>,
+    /// When the first of them must be let in, to have [`WORK_RESERVE`] before its deadline.
+    pub earliest_due: Option<Instant>,
 }
 
 impl Pressure {
@@ -84,7 +86,7 @@ impl<T> Gate<T> {
     /// # Errors
     /// A full queue, the deadline, or a shut gate.
     pub async fn enter(&self, bytes: usize, deadline: Instant) -> Result<Guard<T>, EnterError> {
-        let ticket = match self.0.core.enter(bytes, deadline) {
+        let ticket = match self.0.core.enter(bytes, due(deadline)) {
             Entry::Admitted(slot) => return Ok(self.guard(slot)),
             Entry::Full => return Err(EnterError::QueueFull),
             Entry::Shut => return Err(EnterError::Shut),
@@ -162,7 +164,7 @@ impl<T> Gate<T> {
     #[must_use]
     pub fn queue_pressure(&self) -> Pressure {
         let queue = self.0.core.queue();
-        Pressure { calls: queue.calls, bytes: queue.bytes, earliest_deadline: queue.earliest }
+        Pressure { calls: queue.calls, bytes: queue.bytes, earliest_due: queue.earliest }
     }
 
     /// Calls in flight on the value in place.
@@ -179,6 +181,12 @@ impl<T> Gate<T> {
     {
         self.0.core.current().map(|slot| slot.value.clone())
     }
+}
+
+/// When a call that waits from now on must be let in.
+fn due(deadline: Instant) -> Instant {
+    let half = deadline.saturating_duration_since(Instant::now()) / 2;
+    deadline.checked_sub(half.min(WORK_RESERVE)).unwrap_or(deadline)
 }
 
 impl<T> Inner<T> {

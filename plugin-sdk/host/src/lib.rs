@@ -22,7 +22,7 @@ mod worker;
 pub use death::{Cause, Death};
 pub use error::{CallError, LoadError};
 pub use fault::Fault;
-pub use gate::{EnterError, Gate, Guard, Pressure, QUEUE_BYTES_MAX, QUEUE_CALLS_MAX, Retired};
+pub use gate::{EnterError, Gate, Guard, Pressure, QUEUE_BYTES_MAX, QUEUE_CALLS_MAX, Retired, WORK_RESERVE};
 pub use image::{IMAGE_MAX, Image, ImageError, ImageWriter};
 pub use inside::run_worker_if_asked;
 pub use launcher::Launcher;

@@ -127,6 +127,7 @@ impl Host {
             Task::Verify(release) => self.outcome(Outcome::Verified(installed(release.id.bytes()[0]))),
             Task::Load(_) => self.outcome(Outcome::Loaded),
             Task::Probe(_) => self.outcome(Outcome::Probed),
+            Task::Prepare(_) => self.outcome(Outcome::Prepared),
             Task::Pause(_) => self.outcome(Outcome::Saved { lost: String::new() }),
             Task::Restore(_) => self.outcome(Outcome::Restored),
             Task::Activate(_) => self.outcome(Outcome::Activated),

@@ -21,6 +21,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         (1_u8..6).prop_map(|n| Outcome::Verified(installed(n))),
         Just(Outcome::Loaded),
         Just(Outcome::Probed),
+        Just(Outcome::Prepared),
         Just(Outcome::Saved { lost: String::new() }),
         Just(Outcome::Restored),
         Just(Outcome::Activated),
@@ -94,7 +95,7 @@ fn play(host: &mut Host, act: Act) {
 fn owns_gate(task: &Task) -> bool {
     match task {
         Task::Idle | Task::AwaitSlot | Task::Wait | Task::Fetch { .. } | Task::Verify(_) => false,
-        Task::Load(_) | Task::Probe(_) => false,
+        Task::Load(_) | Task::Probe(_) | Task::Prepare(_) => false,
         Task::Pause(_) | Task::Restore(_) | Task::Activate(_) | Task::Move(_) => true,
         Task::Watch { .. } | Task::GoBack { .. } => true,
     }
@@ -110,7 +111,9 @@ fn loaded(plugin: &Plugin) -> Vec<crate::ReleaseId> {
     };
     match work.trial {
         Task::Idle | Task::AwaitSlot | Task::Wait | Task::Fetch { .. } | Task::Verify(_) => {}
-        Task::Load(it) | Task::Probe(it) | Task::Watch { release: it, .. } => ids.push(it.release.id),
+        Task::Load(it) | Task::Probe(it) | Task::Prepare(it) | Task::Watch { release: it, .. } => {
+            ids.push(it.release.id)
+        }
         Task::Pause(swap) | Task::Restore(swap) | Task::Activate(swap) | Task::Move(swap) => {
             ids.extend(swap.to.map(|it| it.release.id));
         }
@@ -213,7 +216,7 @@ proptest! {
     /// The honest run commits, the other fails at `bad`; both are cut after any count of steps.
     #[test]
     fn a_cut_has_the_verdict_of_section_5(
-        steps in 0_usize..14,
+        steps in 0_usize..15,
         how in prop_oneof![Just(Cut::Kill), Just(Cut::CleanStop), Just(Cut::Reboot)],
         bad in prop::option::of(prop::sample::select(STEPS.to_vec())),
         old in 0_u8..2,

@@ -59,7 +59,7 @@ fn the_previous_release_returns_at_once() {
     let mut host = Host::running(&[1, 2]);
     host.tell(3, 1);
     host.feed(Fact::SlotGranted);
-    assert!(matches!(host.plugin.work().trial, Task::Pause(_)));
+    assert!(matches!(host.plugin.work().trial, Task::Prepare(_)));
     assert_eq!(host.run_honestly(), Stage::Committed);
     let status = host.plugin.status();
     assert_eq!((status.active, status.previous), (Some(release(1)), Some(release(2))));
@@ -102,6 +102,10 @@ fn a_newer_assignment_cancels_what_is_before_the_switch_and_waits_after_it() {
         let mut host = Host::running(&[1]);
         host.tell(2, 2);
         host.run_to(stage);
+        if stage == Stage::Switching {
+            // What is made beside the old release can still be thrown away.
+            assert!(matches!(host.plugin.work().trial, Task::Prepare(_)) && host.step_honestly());
+        }
         host.tell(3, 3);
         let cancelled = !matches!(stage, Stage::Switching | Stage::Probation);
         assert_eq!(matches!(host.plugin.work().trial, Task::AwaitSlot), cancelled, "{stage:?}");
@@ -309,7 +313,7 @@ fn another_releases_death_is_nobodys() {
 }
 
 #[test]
-fn a_switch_is_written_when_it_begins_and_before_the_pointer_moves() {
+fn a_switch_is_written_before_the_gate_closes_and_not_again_before_the_pointer_moved() {
     let mut host = Host::running(&[1]);
     host.tell(2, 2);
     let mut written = Vec::new();
@@ -322,7 +326,103 @@ fn a_switch_is_written_when_it_begins_and_before_the_pointer_moves() {
     }
     let switching: Vec<_> = written
         .iter()
-        .filter(|task| matches!(task, Task::Pause(_) | Task::Restore(_) | Task::Activate(_) | Task::Move(_)))
+        .filter(|task| !matches!(task, Task::Fetch { .. } | Task::Verify(_) | Task::Load(_) | Task::Probe(_)))
         .collect();
-    assert!(matches!(switching[..], [Task::Pause(_), Task::Move(_)]), "{switching:?}");
+    assert!(
+        matches!(switching[..], [Task::Prepare(_), Task::Pause(_), Task::Watch { .. }, Task::Idle]),
+        "{switching:?}"
+    );
+}
+
+/// Whether a task is the one that is meant.
+type At = fn(&Task) -> bool;
+
+/// A stateful release that was replaced up to the moment of this task.
+fn paused(wanted: At) -> Host {
+    let mut host = Host::running(&[2]);
+    host.tell(2, 4);
+    while !wanted(&host.plugin.work().trial) {
+        assert!(host.step_honestly());
+    }
+    host
+}
+
+#[test]
+fn a_candidate_that_would_cost_a_call_gives_way_and_is_tried_again() {
+    let steps: [At; 2] = [|task| matches!(task, Task::Restore(_)), |task| matches!(task, Task::Activate(_))];
+    for step in steps {
+        let mut host = paused(step);
+        host.fail(Fault::Host, "SWAP_BUSY");
+        assert!(matches!(host.plugin.work().trial, Task::GoBack { planned: true, .. }));
+        assert_eq!(host.stage(), Stage::Switching, "no verdict yet");
+        host.outcome(Outcome::WentBack { answers: true, lost: String::new() });
+        assert_eq!(host.plugin.work().trial, Task::Wait);
+        assert_eq!(host.plugin.work().serve, Serve::Run(release(2).id));
+        assert_eq!((host.run_honestly(), host.active()), (Stage::Committed, Some(release(4))));
+    }
+}
+
+#[test]
+fn a_candidate_that_always_costs_a_call_is_given_up_without_blame() {
+    let mut host = paused(|task| matches!(task, Task::Restore(_)));
+    for _ in 0..=BUSY_TRIES_MAX {
+        while !matches!(host.plugin.work().trial, Task::Restore(_)) {
+            assert!(host.step_honestly());
+        }
+        host.fail(Fault::Host, "SWAP_BUSY");
+    }
+    assert_eq!((host.run_honestly(), host.code().as_str()), (Stage::Rejected, "SWAP_BUSY"));
+    assert_eq!((host.fault(), host.active()), (Some(Fault::Host), Some(release(2))));
+    assert!(host.plugin.status().denied.is_empty());
+}
+
+#[test]
+fn an_old_release_that_does_not_wake_ends_the_trial_and_is_started_again() {
+    let mut host = paused(|task| matches!(task, Task::Activate(_)));
+    host.fail(Fault::Host, "SWAP_BUSY");
+    host.outcome(Outcome::WentBack { answers: false, lost: "the state".into() });
+    assert_eq!((host.stage(), host.code().as_str()), (Stage::Rejected, "SWAP_BUSY"));
+    assert_eq!(host.plugin.status().trial.unwrap().lost, "the state");
+    assert!(matches!(host.plugin.work().serve, Serve::Start { .. }));
+}
+
+#[test]
+fn a_release_that_fails_to_take_the_state_over_is_not_tried_again() {
+    let mut host = paused(|task| matches!(task, Task::Restore(_)));
+    host.fail(Fault::Release, "RESTORE_STATE_FAILED");
+    assert_eq!(host.run_honestly(), Stage::Rejected);
+    assert_eq!(host.plugin.status().denied.len(), 1);
+}
+
+#[test]
+fn a_kill_counts_as_if_a_caller_was_answered_once_the_gate_may_have_closed() {
+    let cases: [(At, Stage); 3] = [
+        (|task| matches!(task, Task::Prepare(_)), Stage::Rejected),
+        (|task| matches!(task, Task::Pause(_)), Stage::RolledBack),
+        (|task| matches!(task, Task::Move(_)), Stage::RolledBack),
+    ];
+    for (at, verdict) in cases {
+        let mut host = paused(at);
+        host.cut(Cut::Kill);
+        assert_eq!((host.stage(), host.active()), (verdict, Some(release(2))));
+    }
+}
+
+#[test]
+fn a_way_back_whose_gate_may_have_closed_is_done_after_a_kill() {
+    let mut host = Host::running(&[1, 2]);
+    host.tell(3, 1);
+    while !matches!(host.plugin.work().trial, Task::Pause(_)) {
+        assert!(host.step_honestly());
+    }
+    host.cut(Cut::Kill);
+    assert_eq!((host.stage(), host.active()), (Stage::Committed, Some(release(1))));
+}
+
+#[test]
+fn a_newer_assignment_cancels_a_switch_that_is_only_prepared() {
+    let mut host = paused(|task| matches!(task, Task::Prepare(_)));
+    host.tell(3, 6);
+    assert_eq!((host.run_honestly(), host.active()), (Stage::Committed, Some(release(6))));
+    assert_eq!(host.plugin.status().previous, Some(release(2)));
 }

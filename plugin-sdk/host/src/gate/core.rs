@@ -78,8 +78,8 @@ impl<T, D: Copy + Ord> Core<T, D> {
         Self { state: Mutex::new(state), bounds }
     }
 
-    /// Lets a caller in, or puts it into the queue.
-    pub(crate) fn enter(&self, bytes: usize, deadline: D) -> Entry<T> {
+    /// Lets a caller in, or puts it into the queue; `due` is when it must be let in.
+    pub(crate) fn enter(&self, bytes: usize, due: D) -> Entry<T> {
         let mut state = self.lock();
         if state.admission == Admission::Shut {
             return Entry::Shut;
@@ -93,7 +93,7 @@ impl<T, D: Copy + Ord> Core<T, D> {
         }
         state.last_ticket += 1;
         let ticket = state.last_ticket;
-        state.queued.insert(ticket, (bytes, deadline));
+        state.queued.insert(ticket, (bytes, due));
         state.queued_bytes += bytes;
         Entry::Queued(ticket)
     }
@@ -183,7 +183,7 @@ impl<T, D: Copy + Ord> Core<T, D> {
         Queue {
             calls: state.queued.len(),
             bytes: state.queued_bytes,
-            earliest: state.queued.values().map(|(_, deadline)| *deadline).min(),
+            earliest: state.queued.values().map(|(_, due)| *due).min(),
         }
     }
 
@@ -210,3 +210,6 @@ impl<T, D> State<T, D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

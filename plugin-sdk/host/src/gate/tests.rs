@@ -68,7 +68,7 @@ async fn a_paused_gate_holds_callers_and_lets_them_in_on_the_new_value() {
     assert!(!caller.is_finished(), "still paused");
     gate.resume();
     assert_eq!(caller.await.unwrap(), "new");
-    assert_eq!(gate.queue_pressure(), Pressure { calls: 0, bytes: 0, earliest_deadline: None });
+    assert_eq!(gate.queue_pressure(), Pressure { calls: 0, bytes: 0, earliest_due: None });
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,7 +115,7 @@ async fn the_queue_is_bounded_in_calls_and_in_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_earliest_deadline_of_the_queue_is_known() {
+async fn the_first_call_that_must_be_let_in_is_known_and_a_hasty_one_keeps_half_of_its_time() {
     let gate: Gate<()> = Gate::paused();
     let now = Instant::now();
     for seconds in [9, 3, 6] {
@@ -123,7 +123,11 @@ async fn the_earliest_deadline_of_the_queue_is_known() {
         tokio::spawn(async move { gate.enter(0, now + Duration::from_secs(seconds)).await.map(drop) });
     }
     settle().await;
-    assert_eq!(gate.queue_pressure().earliest_deadline, Some(now + Duration::from_secs(3)));
+    assert_eq!(gate.queue_pressure().earliest_due, Some(now + Duration::from_secs(3) - WORK_RESERVE));
+    let hasty = gate.clone();
+    tokio::spawn(async move { hasty.enter(0, now + Duration::from_millis(300)).await.map(drop) });
+    settle().await;
+    assert_eq!(gate.queue_pressure().earliest_due, Some(now + Duration::from_millis(150)));
 }
 
 #[tokio::test(start_paused = true)]
