@@ -67,6 +67,8 @@ impl Failure {
     pub const HOST_LOST: &'static str = "HOST_LOST";
     /// Code of a rollout for which no host has a fitting platform.
     pub const NO_HOST_FITS: &'static str = "NO_HOST_FITS";
+    /// Code of a release that failed on the host before.
+    pub const RELEASE_DENIED: &'static str = "RELEASE_DENIED";
     /// Code of a host that committed and then went back by itself.
     pub const FELL_BACK: &'static str = "FELL_BACK";
     /// Code of a failure that came without a record.
@@ -105,6 +107,12 @@ impl Failure {
     pub(crate) fn fell_back() -> Self {
         let message = "the host committed and then went back by itself".to_owned();
         Self { fault: Fault::Release, ..Self::of(HostState::Committed, Self::FELL_BACK, message) }
+    }
+
+    /// The release failed on every host that could be asked; they refuse it unseen.
+    pub(crate) fn denied(code: &str) -> Self {
+        let message = format!("the release failed before on each host that could be asked, here with {code}");
+        Self { fault: Fault::Release, ..Self::of(HostState::Pending, Self::RELEASE_DENIED, message) }
     }
 
     /// No host has a platform that the release is built for.

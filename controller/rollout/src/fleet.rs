@@ -112,6 +112,12 @@ impl Host {
         self.plugins.get(plugin)?.reported.as_ref()
     }
 
+    /// The code of the failure for which the host refuses a release.
+    pub(crate) fn denies(&self, release: &Release) -> Option<&str> {
+        let denied = &self.reported(&release.plugin)?.denied;
+        denied.iter().find(|denied| denied.release == *release).map(|denied| &*denied.code)
+    }
+
     pub(crate) fn desired(&self, plugin: &str) -> Option<&Desired> {
         self.plugins.get(plugin)?.desired.as_ref()
     }
@@ -156,6 +162,17 @@ pub struct Reported {
     pub previous: Option<Release>,
     /// The running trial, or the verdict of the last one.
     pub trial: Option<Trial>,
+    /// Releases that failed there by their own fault: it refuses them unseen.
+    pub denied: Vec<Denied>,
+}
+
+/// A release that a host refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Which.
+    pub release: Release,
+    /// Code of the failure that it had there.
+    pub code: String,
 }
 
 impl Reported {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use semver::Version;
 
 use crate::{
-    Assignment, AssignmentKey, Fleet, InvalidPolicy, Policy, Release, Rollout, RolloutId, RolloutState,
-    Selector, Spec, Trigger,
+    Assignment, AssignmentKey, Failure, Fleet, InvalidPolicy, Policy, Release, Rollout, RolloutId,
+    RolloutState, Selector, Spec, Trigger,
 };
 
 /// The wish to move an assignment to a release.
@@ -122,6 +122,18 @@ pub enum Refusal {
         /// Where it runs.
         host: String,
     },
+    /// The release failed on every host that lacks it.
+    #[error("{plugin} {version} failed before on each host that lacks it, on {host} with {failure}")]
+    Denied {
+        /// Which plugin.
+        plugin: String,
+        /// Asked for.
+        version: String,
+        /// One of the hosts.
+        host: String,
+        /// Code of the failure that it had there.
+        failure: String,
+    },
     /// There is nothing before the present release.
     #[error("no release of {plugin} succeeded before the present one for `{selector}`")]
     NoTarget {
@@ -159,6 +171,7 @@ impl Refusal {
             Self::NoHostsMatch { .. } => "NO_HOSTS_MATCH",
             Self::InProgress { .. } => "ROLLOUT_IN_PROGRESS",
             Self::Downgrade { .. } => "PUSH_DOWNGRADE",
+            Self::Denied { .. } => Failure::RELEASE_DENIED,
             Self::NoTarget { .. } => "ROLLBACK_NO_TARGET",
             Self::TargetUnknown { .. } => "ROLLBACK_TARGET_UNKNOWN",
             Self::Policy(_) => "POLICY_INVALID",
@@ -181,6 +194,7 @@ impl Push {
             return Ok(Started::NothingToDo(assignment.key));
         }
         self.refuse_downgrade(fleet, &assignment)?;
+        self.refuse_denied(fleet, &assignment)?;
         let spec = Spec {
             id,
             from: assignment.release().cloned(),
@@ -233,6 +247,25 @@ impl Push {
             }
         }
         Ok(())
+    }
+
+    /// A release that only hosts are left for on which it has failed can't get anywhere.
+    fn refuse_denied(&self, fleet: &Fleet, assignment: &Assignment) -> Result<(), Refusal> {
+        let plugin = &assignment.key.plugin;
+        let mut refused = None;
+        for (_, host) in fleet.members(&assignment.key) {
+            if host.reported(plugin).and_then(|reported| reported.active.as_ref()) == Some(&self.release) {
+                continue;
+            }
+            let Some(failure) = host.denies(&self.release) else { return Ok(()) };
+            refused.get_or_insert_with(|| Refusal::Denied {
+                plugin: plugin.clone(),
+                version: self.release.version.to_string(),
+                host: host.name.clone(),
+                failure: failure.to_owned(),
+            });
+        }
+        refused.map_or(Ok(()), Err)
     }
 }
 

@@ -32,7 +32,7 @@ mod stored;
 mod waiting;
 
 pub use failure::{Failure, Fault};
-pub use fleet::{Assignment, AssignmentKey, Desired, Fleet, Host, HostPlugin, Reported, Trial};
+pub use fleet::{Assignment, AssignmentKey, Denied, Desired, Fleet, Host, HostPlugin, Reported, Trial};
 pub use id::{Elapsed, Generation, HostId, InvalidRolloutId, RolloutId};
 pub use intent::{Change, Push, Refusal, Rollback, Started};
 pub use order::order;

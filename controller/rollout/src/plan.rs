@@ -156,7 +156,10 @@ pub(crate) fn skip_reason(
     if !spec.platforms.is_empty() && !spec.platforms.contains(&host.platform) {
         return Some(SkipReason::Platform(host.platform.clone()));
     }
-    runs(host, &spec.key.plugin, spec.to.as_ref(), desired).then_some(SkipReason::AlreadyInstalled)
+    if runs(host, &spec.key.plugin, spec.to.as_ref(), desired) {
+        return Some(SkipReason::AlreadyInstalled);
+    }
+    spec.to.as_ref().and_then(|to| host.denies(to)).map(|code| SkipReason::Denied(code.to_owned()))
 }
 
 /// Whether a host runs `to`, and nothing on the way would change that.

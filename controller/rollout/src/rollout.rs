@@ -298,6 +298,8 @@ pub enum SkipReason {
     NoLongerMatches,
     /// A newer rollout has moved it.
     Moved(RolloutId),
+    /// The release failed there before, with this code; the host would refuse it unseen.
+    Denied(String),
 }
 
 impl fmt::Display for SkipReason {
@@ -307,6 +309,7 @@ impl fmt::Display for SkipReason {
             Self::Platform(platform) => write!(f, "the release is not built for {platform}"),
             Self::NoLongerMatches => f.write_str("no longer matches the selector"),
             Self::Moved(by) => write!(f, "moved by {by}"),
+            Self::Denied(code) => write!(f, "failed there before: {code}"),
         }
     }
 }
@@ -367,7 +370,8 @@ impl Member {
     pub fn counts(&self) -> bool {
         match &self.skip {
             None | Some(SkipReason::AlreadyInstalled) => true,
-            Some(SkipReason::Platform(_) | SkipReason::NoLongerMatches | SkipReason::Moved(_)) => false,
+            Some(SkipReason::Platform(_) | SkipReason::Denied(_)) => false,
+            Some(SkipReason::NoLongerMatches | SkipReason::Moved(_)) => false,
         }
     }
 }

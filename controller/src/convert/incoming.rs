@@ -97,6 +97,7 @@ fn said(status: &v1::PluginStatus, generation: core::Generation) -> Said {
         active: status.active.as_ref().and_then(release),
         previous: status.previous.as_ref().and_then(release),
         trial: status.trial.as_ref().map(trial),
+        denied: status.denied.iter().filter_map(denied).collect(),
     };
     Said { plugin: status.plugin.clone(), reported, status: status.encode_to_vec() }
 }
@@ -118,6 +119,11 @@ fn release(release: &v1::Release) -> Option<core::Release> {
     let v1::Release { plugin, version, revision, release_id } = release;
     let version = version.parse().ok()?;
     Some(core::Release { plugin: plugin.clone(), version, revision: *revision, id: release_id.clone() })
+}
+
+fn denied(denied: &v1::Denied) -> Option<core::Denied> {
+    let release = release(denied.release.as_ref()?)?;
+    Some(core::Denied { release, code: denied.code.clone() })
 }
 
 fn trial(trial: &v1::TrialStatus) -> core::Trial {

@@ -43,6 +43,12 @@ fn why_and_fix(refusal: &Refusal) -> (String, String) {
             "hosts go below a version that they run only by a rollback",
             format!("go back: controller rollback {plugin} --reason TEXT"),
         ),
+        Refusal::Denied { .. } => said(
+            "a host never loads a release again that failed on it, so there is nobody to offer it to",
+            "correct the plugin and push it under a new version; if it is innocent, push it with another probe or \
+             config, which makes a new revision"
+                .to_owned(),
+        ),
         Refusal::NoTarget { plugin, .. } => said(
             "a rollback goes to the release that succeeded before the present one",
             format!("push the version that you want: controller push {plugin} --version V --artifact FILE"),

@@ -179,3 +179,18 @@ fn a_dry_run_shows_each_wave_and_who_is_left_out() {
     let id = stage.push("1.0.0", Policy::push());
     assert_eq!(stage.open(id), [preview.waves[0].hosts[0].0.clone()]);
 }
+
+#[test]
+fn a_release_that_failed_on_every_host_that_lacks_it_is_refused_with_one_of_them() {
+    let mut stage = Stage::running("1.0.0", 2);
+    stage.deny("h0", "1.1.0");
+    assert!(push(&stage, None, "1.1.0").is_ok(), "h1 can still be asked");
+    stage.deny("h1", "1.1.0");
+    let refusal = push(&stage, None, "1.1.0").unwrap_err();
+    assert_eq!(refusal.code(), "RELEASE_DENIED");
+    assert_eq!(
+        refusal.to_string(),
+        "clock 1.1.0 failed before on each host that lacks it, on h0 with CRASHED"
+    );
+    assert!(matches!(push(&stage, None, "1.0.0"), Ok(Started::NothingToDo(_))));
+}

@@ -117,10 +117,21 @@ fn end(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>) {
     if pending > 0 {
         return sheet.wait(draft.base.spec.id, Waiting::NobodyOnline { hosts: pending });
     }
+    if let Some(failed) = denied_there(draft) {
+        return fail(draft, failed);
+    }
     if draft.count(|member| matches!(member.skip, Some(SkipReason::Platform(_)))) > 0 {
         return fail(draft, FailedHost { host: None, failure: Failure::no_host_fits() });
     }
     sheet.wait(draft.base.spec.id, Waiting::NoHostMatches);
+}
+
+/// A host that would have been asked, had the release not failed there before.
+fn denied_there(draft: &Draft<'_>) -> Option<FailedHost> {
+    draft.members().find_map(|(host, member)| {
+        let Some(SkipReason::Denied(code)) = &member.skip else { return None };
+        Some(FailedHost { host: Some(host.clone()), failure: Failure::denied(code) })
+    })
 }
 
 fn fail(draft: &mut Draft<'_>, failed: FailedHost) {

@@ -201,7 +201,9 @@ pub(super) fn verdict(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>) {
 fn stops(draft: &Draft<'_>, member: &Member) -> bool {
     let Some(failure) = member.failure.as_ref().filter(|_| member.state.has_failed()) else { return false };
     match failure.fault {
-        Fault::Release | Fault::Trust => true,
+        Fault::Release => true,
+        // What others have verified and run speaks for itself; this host's root or clock is wrong.
+        Fault::Trust => draft.role != Role::CatchUp,
         Fault::Host | Fault::Link | Fault::Interrupted | Fault::Withdrawn => draft.is_canary(member),
     }
 }

@@ -243,6 +243,52 @@ fn a_release_that_fails_on_a_late_comer_is_offered_to_no_further_one() {
 }
 
 #[test]
+fn a_late_comer_that_trusts_something_else_keeps_nobody_from_the_release() {
+    let mut stage = Stage::running("1.0.0", 2);
+    let id = RolloutId(1);
+    stage.join("h7");
+    stage.fail(id, "h7", HostState::Rejected, failure(HostState::Verifying, Fault::Trust));
+    stage.join("h8");
+    assert_eq!((stage.open(id), stage.waits(id)), (vec!["h8".to_owned()], Vec::new()));
+    stage.commit(id, "h8");
+    assert_eq!((stage.told("h8"), stage.told("h7")), ("1.0.0".to_owned(), "nothing".to_owned()));
+    let again = stage.push("1.0.0", Policy::push());
+    assert_eq!(stage.offered(again), ["h7"], "once it is mended, a push of the same release reaches it");
+}
+
+#[test]
+fn a_host_on_which_the_release_has_failed_is_passed_over_and_the_others_get_it() {
+    let mut stage = Stage::running("1.0.0", 3);
+    let first = stage.push("1.1.0", Policy::push());
+    let canary = stage.open(first)[0].clone();
+    stage.fail(first, &canary, HostState::Rejected, failure(HostState::Probing, Fault::Release));
+    stage.deny(&canary, "1.1.0");
+    let again = stage.push("1.1.0", Policy::push());
+    stage.finish(again);
+    assert_eq!((stage.state(again), stage.committed(again)), (RolloutState::Succeeded, 2));
+    let member = stage.member(again, &canary);
+    assert_eq!(
+        (member.attempt, member.skip.unwrap().to_string()),
+        (0, "failed there before: CRASHED".into())
+    );
+    assert_eq!(stage.told(&canary), "1.0.0");
+}
+
+#[test]
+fn a_rollout_whose_last_candidates_turn_out_to_deny_it_has_failed() {
+    let mut stage = Stage::running("1.0.0", 2);
+    stage.disconnect("h0");
+    stage.disconnect("h1");
+    let id = stage.push("1.1.0", Policy::push());
+    stage.connect_with("h0", |stage| stage.deny("h0", "1.1.0"));
+    assert_eq!(stage.waits(id), ["1 host matches, none online; it begins when one connects"]);
+    stage.connect_with("h1", |stage| stage.deny("h1", "1.1.0"));
+    assert_eq!((stage.state(id), stage.offered(id).len()), (RolloutState::Failed, 0));
+    let failed = stage.rollout(id).progress.failed.clone().unwrap();
+    assert_eq!((failed.failure.code.as_str(), failed.failure.fault), ("RELEASE_DENIED", Fault::Release));
+}
+
+#[test]
 fn a_late_comer_during_a_rollout_gets_the_last_release_that_succeeded() {
     let mut stage = Stage::running("1.0.0", 3);
     let id = stage.push("1.1.0", Policy::push());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Amount, Assignment, Fault, Fleet, Host, HostId, HostState, Member, Plan, Rollout, RolloutId,
-    RolloutState, SkipReason,
+    RolloutState, SkipReason, Spec,
 };
 
 /// Looks at the world before and after each plan.
@@ -44,16 +44,19 @@ impl Checker {
         {
             return Err(format!("{id} made an offer to {host} after its verdict"));
         }
-        if rollout.members.values().any(condemns) {
+        let has_ended = was.progress.state.has_ended();
+        if rollout.members.values().any(|member| condemns(member, has_ended)) {
             self.stopped.insert(id);
         }
         Ok(())
     }
 }
 
-fn condemns(member: &Member) -> bool {
+/// A host that comes late and does not trust what others run says nothing about the release.
+fn condemns(member: &Member, came_late: bool) -> bool {
     let fault = member.failure.as_ref().map(|failure| failure.fault);
-    member.state.has_failed() && matches!(fault, Some(Fault::Release | Fault::Trust))
+    let is_verdict = fault == Some(Fault::Release) || (fault == Some(Fault::Trust) && !came_late);
+    member.state.has_failed() && is_verdict
 }
 
 fn new_offers<'a>(was: &'a Rollout, rollout: &'a Rollout) -> impl Iterator<Item = (&'a HostId, &'a Member)> {
@@ -97,6 +100,9 @@ fn limits_hold(fleet: &Fleet, was: &Rollout, rollout: &Rollout) -> Result<(), St
     if let Some((host, _)) = new_offers(was, rollout).find(|(host, _)| !fleet.hosts[host].online) {
         return Err(format!("{id} made an offer to {host}, which is offline"));
     }
+    if let Some((host, _)) = new_offers(was, rollout).find(|(host, _)| denies(&fleet.hosts[*host], spec)) {
+        return Err(format!("{id} made an offer to {host}, on which its release has failed"));
+    }
     let fits = |host: &&Host| {
         spec.key.selector.matches(&host.labels, &host.name)
             && (spec.platforms.is_empty() || spec.platforms.contains(&host.platform))
@@ -115,6 +121,11 @@ fn limits_hold(fleet: &Fleet, was: &Rollout, rollout: &Rollout) -> Result<(), St
         return Err(format!("{id} has {open} hosts on trial before the canary has committed"));
     }
     Ok(())
+}
+
+fn denies(host: &Host, spec: &Spec) -> bool {
+    let reported = host.plugins.get(&spec.key.plugin).and_then(|row| row.reported.as_ref());
+    reported.is_some_and(|it| it.denied.iter().any(|denied| Some(&denied.release) == spec.to.as_ref()))
 }
 
 /// No host counts as committed that did not say so.

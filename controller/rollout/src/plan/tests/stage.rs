@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::checker::Checker;
 use crate::{
-    AssignmentKey, Change, Desired, Elapsed, Failure, Fault, Fleet, Host, HostId, HostState, Member, Plan,
-    Policy, Push, Release, Rollback, Rollout, RolloutId, RolloutState, Selector, Started, Trial, plan,
+    AssignmentKey, Change, Denied, Desired, Elapsed, Failure, Fault, Fleet, Host, HostId, HostState, Member,
+    Plan, Policy, Push, Release, Rollback, Rollout, RolloutId, RolloutState, Selector, Started, Trial, plan,
 };
 
 pub(crate) const PLATFORM: &str = "x86_64-linux-gnu";
@@ -173,6 +173,13 @@ impl Stage {
     /// The version that a host is told to run.
     pub(crate) fn told(&self, name: &str) -> String {
         self.row(name).target.map_or_else(|| "nothing".to_owned(), |target| target.version.to_string())
+    }
+
+    /// The host says with its next report that a version has failed on it before.
+    pub(crate) fn deny(&mut self, name: &str, version: &str) {
+        let denied = Denied { release: release(PLUGIN, version), code: "CRASHED".to_owned() };
+        let plugin = self.host(name).plugins.entry(PLUGIN.to_owned()).or_default();
+        plugin.reported.get_or_insert_default().denied.push(denied);
     }
 
     fn report(&mut self, rollout: RolloutId, name: &str, state: HostState, failure: Option<Failure>) {

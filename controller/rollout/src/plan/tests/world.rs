@@ -7,8 +7,8 @@ use super::{
     stage::{PLATFORM, failure, id, release},
 };
 use crate::{
-    Change, Elapsed, Fault, Fleet, Generation, Host, HostState, Plan, Policy, Push, Release, Reported,
-    Rollback, Rollout, RolloutId, Selector, Started, Trial, plan,
+    Change, Denied, Elapsed, Fault, Fleet, Generation, Host, HostState, Plan, Policy, Push, Release,
+    Reported, Rollback, Rollout, RolloutId, Selector, Started, Trial, plan,
 };
 
 const PLUGINS: [&str; 2] = ["clock", "counter"];
@@ -214,6 +214,9 @@ impl Truth {
         let Some(trial) = known.trial.as_mut() else { return };
         let is_late = matches!(trial.state, HostState::Switching | HostState::Probation);
         if let Some(fault) = fault {
+            if let (Fault::Release, Some(release)) = (fault, self.tries[plugin].clone()) {
+                known.denied.push(Denied { release, code: "PROBE_MISMATCH".to_owned() });
+            }
             trial.failure = Some(failure(trial.state, fault));
             trial.state = if is_late { HostState::RolledBack } else { HostState::Rejected };
             return;
