@@ -103,13 +103,21 @@ impl Process {
     /// The process does not end in time.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         signal(self.pid(), Signal::TERM)?;
+        self.wait()
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// The process does not end in time.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
             if Instant::now() > end {
-                bail!("{} did not end after SIGTERM; its log ends with:\n{}", self.name, self.log_tail());
+                bail!("{} did not end in time; its log ends with:\n{}", self.name, self.log_tail());
             }
             thread::sleep(Duration::from_millis(5));
         }

@@ -4,6 +4,7 @@ mod arguments;
 mod attacks;
 mod calls;
 mod common;
+mod demo;
 mod impostor;
 mod kills;
 mod mirrors;

@@ -1,20 +1,28 @@
 //! `cargo demo`: five hosts swap a live plugin, refuse a bad one, and go back, under load, as real processes.
+//!
+//! Two processes of this program: the one that was called keeps order and cleans up ([`keeper`]), and its child,
+//! in a process group with all that it starts, tells the story.
 #![forbid(unsafe_code)]
 
+mod keeper;
 mod report;
+mod stage;
 mod story;
 
 use std::{
     ffi::OsString,
+    future,
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use fleetswap_integration_tests::harness::build_workspace;
-use tokio::{signal, sync::watch};
+use fleetswap_integration_tests::harness::{Binaries, build_workspace};
 
+use report::failed;
+use stage::Stage;
 use story::Story;
 
 /// Watch a small fleet upgrade a plugin without losing a call.
@@ -27,6 +35,12 @@ struct Options {
     /// With `json`, the last line is one JSON object with the figures.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
+    /// Run what is built already.
+    #[arg(long)]
+    no_build: bool,
+    /// How the keeper starts the story.
+    #[arg(long, hide = true)]
+    stage: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,11 +52,13 @@ enum Format {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse_from(arguments());
-    match demo(&options).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    let Some(stage) = &options.stage else {
+        return keeper::run(&options).await;
+    };
+    match act(stage, &options).await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("\ndemo: it did not go as told: {error:#}"));
+            complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -57,38 +73,44 @@ fn arguments() -> Vec<OsString> {
     arguments
 }
 
-async fn demo(options: &Options) -> Result<bool> {
-    tell("demo: building the programs and the example plugins (the first time takes some minutes)");
-    let binaries = build_workspace()?;
-    let mut story = Story::begin(&binaries, interrupts())?;
-    let report = story.tell_all().await?;
-    tell(&report.text());
-    if options.keep {
-        tell(&story.what_to_try());
-        story.until_interrupted().await;
-        tell("\ndemo: taking the fleet down");
+/// Tells the story on a stage that the keeper has set up, and leaves its result there.
+async fn act(folder: &Path, options: &Options) -> Result<()> {
+    let stage = Stage::enter(folder)?;
+    keeper::end_with_the_keeper(stage.clone());
+    if let Err(error) = perform(&stage, options).await {
+        stage.leave_result(&failed(&format!("it did not go as told: {error:#}")))?;
     }
-    if options.output == Format::Json {
-        tell(&report.json());
-    }
-    Ok(report.all_well())
+    Ok(())
 }
 
-/// Becomes true at Ctrl-C. The story looks at it between its chapters, so that it always cleans up.
-fn interrupts() -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        if signal::ctrl_c().await.is_ok() {
-            sender.send_replace(true);
-        }
-        // Kept, so that the channel stays open for whoever waits on it.
-        sender.closed().await;
-    });
-    receiver
+async fn perform(stage: &Stage, options: &Options) -> Result<()> {
+    let binaries = if options.no_build {
+        Binaries::find()?
+    } else {
+        tell("demo: building the programs and the example plugins (the first time takes some minutes)");
+        build_workspace()?
+    };
+    let mut story = Story::begin(&binaries)?;
+    let report = story.tell_all().await?;
+    let what_to_try = story.what_to_try()?;
+    tell(&report.text());
+    if options.keep {
+        tell(&what_to_try);
+    }
+    stage.leave_result(&report.json())?;
+    if options.keep {
+        future::pending::<()>().await;
+    }
+    Ok(())
 }
 
 /// A line of the story. A closed pipe must not end the demo before it has cleaned up.
 pub(crate) fn tell(line: &str) {
     let mut out = io::stdout().lock();
     drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+}
+
+/// A line on standard error.
+pub(crate) fn complain(line: &str) {
+    drop(writeln!(io::stderr(), "demo: {line}"));
 }

@@ -1,6 +1,6 @@
 //! What the demo measured, and whether all of it is as it must be.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use fleetswap_integration_tests::load::Tally;
 
@@ -86,8 +86,8 @@ impl Report {
         lines.join("\n")
     }
 
-    /// For programs: one object on one line.
-    pub(crate) fn json(&self) -> String {
+    /// For programs.
+    pub(crate) fn json(&self) -> Value {
         json!({
             "schema": 1,
             "ok": self.all_well(),
@@ -102,6 +102,15 @@ impl Report {
             "rollback_ms": self.rollback_ms,
             "swap_pause_max_us": self.swap_pause_max_us,
         })
-        .to_string()
     }
+}
+
+/// For programs: the story came to no good end, so there are no figures.
+pub(crate) fn failed(why: &str) -> Value {
+    json!({ "schema": 1, "ok": false, "failed": why })
+}
+
+/// For programs: a signal ended the demo.
+pub(crate) fn interrupted(signal: &str) -> Value {
+    json!({ "schema": 1, "ok": false, "interrupted": signal })
 }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -12,7 +14,6 @@ use fleetswap_integration_tests::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::sync::watch;
 
 use crate::{report::Report, tell};
 
@@ -34,12 +35,11 @@ pub(crate) struct Story {
     oracle: Oracle,
     swaps: u64,
     swap_pause_max_us: u64,
-    interrupted: watch::Receiver<bool>,
 }
 
 impl Story {
     /// Sets the stage: one controller and five agents.
-    pub(crate) fn begin(binaries: &Binaries, interrupted: watch::Receiver<bool>) -> Result<Self> {
+    pub(crate) fn begin(binaries: &Binaries) -> Result<Self> {
         tell("demo: one controller and 5 agents start as real processes (trust made for the demo only)");
         let options = FleetOptions { agents: HOSTS, ..FleetOptions::default() };
         let fleet = Fleet::start(binaries, &options)?;
@@ -49,7 +49,6 @@ impl Story {
             oracle: Oracle::default(),
             swaps: 0,
             swap_pause_max_us: 0,
-            interrupted,
         })
     }
 
@@ -96,7 +95,7 @@ impl Story {
     }
 
     fn install(&mut self, name: &str, version: &str, more: &[&str]) -> Result<()> {
-        self.chapter(&format!("first push: {name} {version} to all hosts"))?;
+        chapter(&format!("first push: {name} {version} to all hosts"));
         let plugin = self.binaries.example(name, version)?;
         let arguments = [&["--hosts", "all"], more].concat();
         let rollout = self.push(&plugin, &arguments, 0)?;
@@ -105,7 +104,7 @@ impl Story {
     }
 
     fn push_the_bad_clock(&mut self) -> Result<usize> {
-        self.chapter("push clock 1.1.0: it loads and says it is healthy, but it tells the wrong time")?;
+        chapter("push clock 1.1.0: it loads and says it is healthy, but it tells the wrong time");
         let plugin = self.binaries.example("clock", "1.1.0")?;
         let rollout = self.push(&plugin, &["--probe", PROBE], 3)?;
         let hosts = rollout["hosts"].as_array().context("the rollout's hosts")?;
@@ -117,7 +116,7 @@ impl Story {
     }
 
     fn push_the_breaking_clock(&self) -> Result<()> {
-        self.chapter("push clock 1.3.0: its `time` no longer gives a field that callers may read")?;
+        chapter("push clock 1.3.0: its `time` no longer gives a field that callers may read");
         let plugin = self.binaries.example("clock", "1.3.0")?;
         let outcome = self.run_push(&plugin, &["--probe", PROBE])?.expect(7)?;
         let refusal = &outcome.json()?["error"];
@@ -126,7 +125,7 @@ impl Story {
     }
 
     fn push_the_good_clock(&mut self) -> Result<()> {
-        self.chapter("push clock 1.2.0: a friendlier text and one new function")?;
+        chapter("push clock 1.2.0: a friendlier text and one new function");
         let plugin = self.binaries.example("clock", "1.2.0")?;
         let rollout = self.push(&plugin, &["--probe", FRIENDLY_PROBE], 0)?;
         ensure!(rollout["state"] == "SUCCEEDED", "clock 1.2.0 ended {}", rollout["state"]);
@@ -134,7 +133,7 @@ impl Story {
     }
 
     fn swap_the_counter(&mut self) -> Result<()> {
-        self.chapter("push counter 2.0.0: it takes over the count of 1.0.0 while it is being called")?;
+        chapter("push counter 2.0.0: it takes over the count of 1.0.0 while it is being called");
         let plugin = self.binaries.example("counter", "2.0.0")?;
         let rollout = self.push(&plugin, &[], 0)?;
         ensure!(rollout["state"] == "SUCCEEDED", "counter 2.0.0 ended {}", rollout["state"]);
@@ -152,7 +151,7 @@ impl Story {
                 .and_then(|p| p["worker_pid"].as_u64()))
         };
         let pid = worker()?.context("the worker of clock runs")?;
-        self.chapter(&format!("SIGSEGV to the worker of clock on {} (pid {pid})", agent.name))?;
+        chapter(&format!("SIGSEGV to the worker of clock on {} (pid {pid})", agent.name));
         signal(u32::try_from(pid)?, Signal::SEGV)?;
         let new = eventually("clock runs in a new worker", || Ok(worker()?.filter(|new| *new != pid)))?;
         tell(&format!("    it is back as pid {new}; the agent and the other plugins did not notice"));
@@ -160,7 +159,7 @@ impl Story {
     }
 
     fn roll_back_the_clock(&mut self) -> Result<u64> {
-        self.chapter("rollback of clock")?;
+        chapter("rollback of clock");
         let started = Instant::now();
         let arguments = ["rollback", "clock", "--reason", "demo", "-o", "json"];
         let outcome = self.fleet.controller(arguments)?.expect(0)?;
@@ -179,18 +178,6 @@ impl Story {
             Ok((agent.name.clone(), value))
         };
         self.fleet.agents.iter().map(value).collect()
-    }
-
-    /// Waits for Ctrl-C.
-    pub(crate) async fn until_interrupted(&mut self) {
-        // The sender outlives the story.
-        drop(self.interrupted.wait_for(|interrupted| *interrupted).await);
-    }
-
-    fn chapter(&self, title: &str) -> Result<()> {
-        ensure!(!*self.interrupted.borrow(), "interrupted; everything is taken down");
-        tell(&format!("\n--- {title}"));
-        Ok(())
     }
 
     /// Pushes, checks the exit code, and shows how it went.
@@ -247,23 +234,48 @@ impl Story {
         tell(&format!("    {} {}", text(&rollout["rollout_id"]), text(&rollout["state"])));
     }
 
-    /// The commands that work on the fleet that was left running.
-    pub(crate) fn what_to_try(&self) -> String {
-        let host = self.fleet.agents.first().map(|agent| agent.config().display().to_string());
-        format!(
-            "\nThe fleet keeps running until Ctrl-C. Try, in another terminal:\n  \
-             export FLEETSWAP_CONTROLLER={} FLEETSWAP_PUBLISHER_DIR={} FLEETSWAP_AGENT_CONFIG={}\n  \
-             {controller} status\n  {controller} history\n  {controller} host list\n  \
-             {agent} call clock time '{{}}'\n  {controller} rollback clock --to 1.2.0 --reason try --dry-run",
+    /// What to do with a fleet that is left running. Each command has been run before it is named here.
+    ///
+    /// # Errors
+    /// One of them does not work on the fleet as the story leaves it.
+    pub(crate) fn what_to_try(&self) -> Result<String> {
+        let config = self.fleet.agents.first().context("a host")?.config();
+        let environment = format!(
+            "export FLEETSWAP_CONTROLLER={} FLEETSWAP_PUBLISHER_DIR={} FLEETSWAP_AGENT_CONFIG={}",
             self.fleet.address(),
-            self.fleet.path("publisher").display(),
-            host.unwrap_or_default(),
-            controller = self.binaries.controller().display(),
-            agent = self.binaries.agent().display(),
-        )
+            quoted(&self.fleet.path("publisher")),
+            quoted(&config),
+        );
+        let (controller, agent) = (quoted(&self.binaries.controller()), quoted(&self.binaries.agent()));
+        let commands = [
+            format!("{controller} status"),
+            format!("{controller} history"),
+            format!("{controller} host list"),
+            format!("{agent} call clock time '{{}}'"),
+            format!("{controller} rollback counter --reason try --dry-run"),
+        ];
+        for command in &commands {
+            let script = format!("{environment}\n{command}");
+            Outcome::of(Command::new("sh").args(["-c", &script]))?
+                .expect(0)
+                .with_context(|| command.clone())?;
+        }
+        let commands = commands.join("\n  ");
+        Ok(format!(
+            "\nThe fleet keeps running until Ctrl-C. Try, in another terminal:\n  {environment}\n  {commands}"
+        ))
     }
+}
+
+fn chapter(title: &str) {
+    tell(&format!("\n--- {title}"));
 }
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
