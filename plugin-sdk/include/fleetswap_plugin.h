@@ -32,7 +32,7 @@
  *     health runs beside everything except destroy. "no" means that no call is running: so state is saved
  *     while nothing is in flight.
  * thread: `control` is the one thread that also called `create`; `health` has a thread of its own; `pool` is any
- *     of `concurrency` threads.
+ *     of `concurrency` threads, of which a host runs FLEETSWAP_POOL_MAX (64) at most.
  *
  * RULES
  *
@@ -46,7 +46,7 @@
  * THE DESCRIPTOR, which `describe` writes: JSON, the same bytes at every call, at most FLEETSWAP_DESCRIPTOR_MAX.
  *
  *     {"format": 1, "name": "checksum", "version": "1.0.0",   as in the note
- *      "concurrency": 4,                                      1 to 256
+ *      "concurrency": 4,                                      1 to 256; a host runs at most 64 at once
  *      "functions": [{"name": "crc32",                        [a-z][a-z0-9_]*
  *                     "input": {...}, "output": {...},        JSON Schema 2020-12; null if raw
  *                     "idempotent": true,                     twice is as good as once
@@ -55,7 +55,7 @@
  *      "state": {"writes": [], "reads": []},                  versions; both empty: no state
  *      "background": false,                                   works without being called
  *      "needs": [],                                           capabilities; none exist yet
- *      "config": null}                                        JSON Schema of the config; null: takes none
+ *      "config": null}                                        JSON Schema of the config; null: none, or any bytes
  */
 #ifndef FLEETSWAP_PLUGIN_H
 #define FLEETSWAP_PLUGIN_H
@@ -76,10 +76,17 @@ extern "C" {
 /* Longest name of a plugin or a function, in bytes. */
 #define FLEETSWAP_NAME_MAX 64
 #define FLEETSWAP_FUNCTION_NAME_MAX 64
+/* Longest version text, in bytes. */
+#define FLEETSWAP_VERSION_MAX 64
+/* Highest `concurrency` of a descriptor, and how many calls a host runs in one plugin at a time at most. */
+#define FLEETSWAP_CONCURRENCY_MAX 256
+#define FLEETSWAP_POOL_MAX 64
 /* Largest input or output of one call, in bytes. */
 #define FLEETSWAP_BODY_MAX (1024 * 1024)
 /* Largest saved state, in bytes. */
 #define FLEETSWAP_STATE_MAX (64 * 1024 * 1024)
+/* Longest words, in bytes: what goes into an `error` sink, and the detail of `health`. */
+#define FLEETSWAP_WORDS_MAX (64 * 1024)
 /* Largest descriptor, in bytes. */
 #define FLEETSWAP_DESCRIPTOR_MAX (256 * 1024)
 
@@ -119,7 +126,8 @@ struct fleetswap_bytes {
 /* Where a plugin writes its output; valid until the function that received it returns, on that thread only. */
 struct fleetswap_sink {
     void *context;
-    /* Appends. Whatever is not FLEETSWAP_OK is to be returned by the plugin. */
+    /* Appends. Whatever is not FLEETSWAP_OK is to be returned by the plugin; only where it was writing the words of
+     * an error may it return that one, with its words cut. */
     fleetswap_status (*write)(void *context, struct fleetswap_bytes bytes);
 };
 
@@ -145,10 +153,11 @@ struct fleetswap_table {
     uint32_t size;
     /* Writes the descriptor. */
     fleetswap_status (*describe)(const struct fleetswap_sink *out);
-    /* Makes an instance of a config, which may be empty. */
+    /* Makes an instance of a config, which may be empty. With FLEETSWAP_OK, the instance must not be null. */
     fleetswap_status (*create)(const struct fleetswap_host *host, struct fleetswap_bytes config,
                                fleetswap_instance *instance, const struct fleetswap_sink *error);
-    /* FLEETSWAP_OK is green; else FLEETSWAP_ERROR, with its JSON in `detail`. */
+    /* FLEETSWAP_OK is green; else FLEETSWAP_ERROR, with its JSON in `detail`. Like all words it has a bound,
+     * FLEETSWAP_WORDS_MAX: a green one whose words pass it is red. */
     fleetswap_status (*health)(fleetswap_instance instance, const struct fleetswap_sink *detail);
     /* Runs one function. `deadline_ns`: nanoseconds that the caller still waits. */
     fleetswap_status (*call)(fleetswap_instance instance, struct fleetswap_bytes function,

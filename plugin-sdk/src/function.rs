@@ -1,6 +1,7 @@
 //! A function of a plugin, as the table sees it: bytes in, bytes out.
 
 use bytes::Bytes;
+use fleetswap_plugin_abi::{CONCURRENCY_MAX, NAME_MAX, VERSION_MAX};
 use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
@@ -28,6 +29,21 @@ pub struct About {
     pub concurrency: u32,
     /// Works without being called.
     pub background: bool,
+}
+
+impl About {
+    /// Stops the compiler at what no host would take. The macro can't: the version may be that of the package.
+    ///
+    /// # Panics
+    /// On a name, version or concurrency out of its bounds.
+    pub const fn check(&self) {
+        assert!(!self.name.is_empty() && self.name.len() <= NAME_MAX, "the plugin's name is too long");
+        assert!(self.version.len() <= VERSION_MAX, "the plugin's version has more than 64 bytes");
+        assert!(
+            1 <= self.concurrency && self.concurrency <= CONCURRENCY_MAX,
+            "`concurrency` is from 1 to 256"
+        );
+    }
 }
 
 /// One function.
@@ -111,4 +127,31 @@ fn schema<T: JsonSchema>(contract: Contract) -> Schema {
     // The name of a Rust type means nothing to callers.
     schema.remove("title");
     schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: About = About { name: "clock", version: "1.0.0", concurrency: 256, background: false };
+    const _: () = GOOD.check();
+
+    #[test]
+    #[should_panic(expected = "version has more than 64 bytes")]
+    fn a_version_that_no_host_takes_is_refused() {
+        let version = format!("1.0.0-{}", "a".repeat(59));
+        About { version: version.leak(), ..GOOD }.check();
+    }
+
+    #[test]
+    #[should_panic(expected = "name is too long")]
+    fn a_name_that_no_host_takes_is_refused() {
+        About { name: "n".repeat(65).leak(), ..GOOD }.check();
+    }
+
+    #[test]
+    #[should_panic(expected = "from 1 to 256")]
+    fn a_concurrency_that_no_host_takes_is_refused() {
+        About { concurrency: 257, ..GOOD }.check();
+    }
 }

@@ -1,12 +1,16 @@
 //! Sink: where a function of the table writes its answer, and what it writes when it refuses.
 
-use fleetswap_plugin_abi::{self as abi, Status};
+use fleetswap_plugin_abi::{self as abi, Status, WORDS_MAX};
 use serde::Serialize;
 
 use crate::PluginError;
 
 /// Longest message of an error or a panic, in bytes; the rest is cut.
 const MESSAGE_MAX: usize = 4096;
+/// Most bytes that JSON makes of one: `\u0000`.
+const ESCAPE_MAX: usize = 6;
+const _: () =
+    assert!(2 * MESSAGE_MAX * ESCAPE_MAX + 64 <= WORDS_MAX, "a code and a message fit a sink for words");
 
 /// Why a function of the table does not answer.
 #[derive(Clone, Debug, PartialEq)]

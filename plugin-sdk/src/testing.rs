@@ -1,9 +1,9 @@
 //! Test kit: drives a plugin in this process through its real table, as a host does.
 //!
 //! The kit keeps to the host's side of the contract: calls run on threads of their own, at most `concurrency` at a
-//! time, health on another, everything else on the thread that made the driver; the legality matrix is enforced
-//! before the plugin is asked, and sinks have the host's bounds. [`Driver::without_referee`] drops the first half
-//! of that, to show that the plugin's own table refuses as well.
+//! time, health on another, one check at a time, everything else on the thread that made the driver; the legality
+//! matrix is enforced before the plugin is asked, and sinks have the host's bounds. [`Driver::without_referee`] drops
+//! the first half of that, to show that the plugin's own table refuses as well.
 
 mod failure;
 pub(crate) mod recorder;
@@ -14,7 +14,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use fleetswap_plugin_abi as abi;
-use fleetswap_plugin_abi::{ABI_MAJOR, BODY_MAX, DESCRIPTOR_MAX, Function, Phase, STATE_MAX, Status, Table};
+use fleetswap_plugin_abi::{BODY_MAX, DESCRIPTOR_MAX, Function, Phase, STATE_MAX, Status, Table, WORDS_MAX};
 use serde_json::Value;
 
 pub use failure::{Failure, Referee};
@@ -28,10 +28,11 @@ use recorder::{Buffer, Recorder, lend};
 
 /// Time that a call gets, unless the test says otherwise.
 const CALL_TIME: Duration = Duration::from_secs(10);
-/// Room for the words of an error, in bytes.
-const WORDS_MAX: usize = 64 * 1024;
 
-/// One instance of a plugin, and the host around it. Usable from several threads. Destroyed when dropped.
+/// One instance of a plugin, and the host around it. Usable from several threads.
+///
+/// Dropping it destroys the instance. Drop it on the thread that made it: `destroy`, and `deactivate` before it where
+/// that is due, belong to the thread that called `create`. The kit can't refuse a drop elsewhere.
 #[derive(Debug)]
 pub struct Driver {
     table: &'static Table,
@@ -60,18 +61,18 @@ impl Driver {
     /// `entry` is the entry of a plugin that keeps the contract of the table, and whose library stays loaded.
     ///
     /// # Errors
-    /// What `describe` and `create` say.
+    /// A table that no host would take; what `describe` and `create` say.
     pub unsafe fn load(entry: abi::Entry, config: &[u8]) -> Result<Self, Failure> {
         // SAFETY: the caller vouches for the entry; its table lives as long as the library.
-        unsafe { Self::with_table(&*entry(), config) }
+        let table = unsafe { abi::examine(entry()) };
+        let table = table.map_err(|bad| Failure::BadTable(bad.to_string()))?;
+        // SAFETY: the caller vouches for its functions too.
+        unsafe { Self::with_table(table, config) }
     }
 
     /// # Safety
     /// The functions of the table keep its contract.
     unsafe fn with_table(table: &'static Table, config: &[u8]) -> Result<Self, Failure> {
-        if table.abi_major != ABI_MAJOR || (table.size as usize) < size_of::<Table>() {
-            return Err(Failure::Unsupported);
-        }
         // SAFETY: the caller vouches for the table.
         let described = written(DESCRIPTOR_MAX, |sink| unsafe { (table.describe)(sink) })?;
         let descriptor: Value =
@@ -83,6 +84,9 @@ impl Driver {
         written(WORDS_MAX, |sink| unsafe {
             (table.create)(host.as_host(), lend(config), &raw mut instance, sink)
         })?;
+        if instance.is_null() {
+            return Err(Failure::NoInstance);
+        }
         Ok(Self {
             table,
             descriptor,
@@ -287,7 +291,8 @@ fn written(most: usize, run: impl FnOnce(*const abi::Sink) -> Status) -> Result<
     let mut buffer = Buffer::new(most);
     let sink = buffer.as_sink();
     let status = run(&raw const sink);
-    Failure::check(status, buffer.into_bytes())
+    let (status, bytes) = buffer.finish(status);
+    Failure::check(status, bytes)
 }
 
 /// Runs the work on a fresh thread, as the host's pool and its health checker do.
@@ -296,4 +301,72 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         Ok(output) => output,
         Err(panic) => std::panic::resume_unwind(panic),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PluginError, plugin};
+
+    #[derive(Default)]
+    struct Plain;
+
+    #[plugin(name = "plain", default)]
+    impl Plain {
+        #[function]
+        fn r#type(&self) -> Result<String, PluginError> {
+            Ok("of an honest plugin".to_owned())
+        }
+    }
+
+    /// An instance of the plugin with some functions of its table replaced.
+    fn with(change: impl FnOnce(&mut Table)) -> Result<Driver, Failure> {
+        let mut changed = *table::<Plain>();
+        change(&mut changed);
+        // SAFETY: a leaked table lives for ever, and each function in it keeps the contract but for what is tested.
+        unsafe { Driver::with_table(Box::leak(Box::new(changed)), b"") }
+    }
+
+    unsafe extern "C" fn create_nothing(
+        _: *const abi::Host,
+        _: abi::Bytes,
+        _: *mut abi::Instance,
+        _: *const abi::Sink,
+    ) -> Status {
+        Status::OK
+    }
+
+    /// Writes so many bytes, whatever the sink says.
+    unsafe extern "C" fn talk<const LENGTH: usize, const STATUS: i32>(
+        _: abi::Instance,
+        detail: *const abi::Sink,
+    ) -> Status {
+        for _ in 0..LENGTH {
+            // SAFETY: the kit's sink is valid during this call.
+            unsafe { ((*detail).write)((*detail).context, lend(b"x")) };
+        }
+        Status(STATUS)
+    }
+
+    #[test]
+    fn an_instance_that_is_null_is_refused() {
+        assert_eq!(with(|table| table.create = create_nothing).unwrap_err(), Failure::NoInstance);
+    }
+
+    #[test]
+    fn words_have_the_bound_that_the_header_names_and_an_error_only_has_them_cut() {
+        const PANIC: i32 = Status::PANIC.0;
+        const MORE: usize = WORDS_MAX + 1;
+        let health = |code| with(|table| table.health = code).unwrap().health();
+        assert_eq!(health(talk::<WORDS_MAX, 0>), Ok(()));
+        assert_eq!(health(talk::<MORE, 0>), Err(Failure::TooLarge));
+        assert_eq!(health(talk::<MORE, PANIC>), Err(Failure::Panic("x".repeat(WORDS_MAX))));
+    }
+
+    #[test]
+    fn a_function_whose_name_is_a_word_of_rust_is_called_by_that_word() {
+        let plain = with(|_| {}).unwrap();
+        plain.activate().unwrap();
+        assert_eq!(plain.call("type", json!({})).unwrap(), "of an honest plugin");
+    }
 }

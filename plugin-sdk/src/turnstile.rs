@@ -16,7 +16,8 @@ pub(crate) struct Turnstile {
 struct Inside {
     phase: Phase,
     calls: u32,
-    checks: u32,
+    /// A health check runs, and there is never a second one beside it.
+    checking: bool,
     /// A function that tolerates no call beside it.
     exclusive: bool,
     destroyed: bool,
@@ -27,7 +28,7 @@ struct Inside {
 pub(crate) enum Refused {
     /// Not in this phase, or not beside what runs.
     Illegal,
-    /// As many calls run as the plugin takes.
+    /// As many calls run as the plugin takes, or a health check.
     Full,
 }
 
@@ -41,7 +42,7 @@ pub(crate) struct Pass<'a> {
 impl Turnstile {
     pub(crate) const fn new(concurrency: u32) -> Self {
         let inside =
-            Inside { phase: Phase::Created, calls: 0, checks: 0, exclusive: false, destroyed: false };
+            Inside { phase: Phase::Created, calls: 0, checking: false, exclusive: false, destroyed: false };
         Self { inside: Mutex::new(inside), someone_left: Condvar::new(), concurrency }
     }
 
@@ -51,7 +52,7 @@ impl Turnstile {
         Ok(Pass { turnstile: self, function })
     }
 
-    /// As [`enter`](Self::enter), but waits for its turn when too many calls run, as a host does. None: illegal.
+    /// As [`enter`](Self::enter), but waits for its turn when too many run, as a host does. None: illegal.
     pub(crate) fn queue(&self, function: Function) -> Option<Pass<'_>> {
         let mut inside = self.lock();
         loop {
@@ -80,7 +81,12 @@ impl Inside {
             return Err(Refused::Illegal);
         }
         match function {
-            Function::Health => self.checks += 1,
+            Function::Health => {
+                if self.checking {
+                    return Err(Refused::Full);
+                }
+                self.checking = true;
+            }
             Function::Call | Function::CallProbeSafe => {
                 if self.exclusive {
                     return Err(Refused::Illegal);
@@ -91,7 +97,7 @@ impl Inside {
                 self.calls += 1;
             }
             Function::Destroy => {
-                if self.exclusive || self.calls > 0 || self.checks > 0 {
+                if self.exclusive || self.calls > 0 || self.checking {
                     return Err(Refused::Illegal);
                 }
                 self.destroyed = true;
@@ -108,7 +114,7 @@ impl Inside {
 
     fn leave(&mut self, function: Function) {
         match function {
-            Function::Health => self.checks -= 1,
+            Function::Health => self.checking = false,
             Function::Call | Function::CallProbeSafe => self.calls -= 1,
             Function::Destroy => {}
             Function::Activate | Function::Deactivate | Function::SaveState | Function::RestoreState => {
@@ -171,6 +177,18 @@ mod tests {
         assert!(turnstile.enter(Function::Health).is_ok(), "health runs beside slow calls");
         drop(first);
         assert!(turnstile.enter(Function::Call).is_ok());
+    }
+
+    #[test]
+    fn a_second_health_check_waits_for_the_first() {
+        let turnstile = in_phase(Phase::Active);
+        let first = turnstile.enter(Function::Health).unwrap();
+        assert_eq!(turnstile.enter(Function::Health).unwrap_err(), Refused::Full);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| turnstile.queue(Function::Health).is_some());
+            drop(first);
+            assert!(second.join().unwrap());
+        });
     }
 
     #[test]

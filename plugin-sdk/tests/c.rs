@@ -58,7 +58,11 @@ fn constants() -> Vec<(String, u64)> {
         ("ABI_MINOR", u64::from(abi::ABI_MINOR)),
         ("NAME_MAX", abi::NAME_MAX as u64),
         ("FUNCTION_NAME_MAX", abi::FUNCTION_NAME_MAX as u64),
+        ("VERSION_MAX", abi::VERSION_MAX as u64),
+        ("CONCURRENCY_MAX", u64::from(abi::CONCURRENCY_MAX)),
+        ("POOL_MAX", u64::from(abi::POOL_MAX)),
         ("BODY_MAX", abi::BODY_MAX as u64),
+        ("WORDS_MAX", abi::WORDS_MAX as u64),
         ("STATE_MAX", abi::STATE_MAX as u64),
         ("DESCRIPTOR_MAX", abi::DESCRIPTOR_MAX as u64),
         ("NOTE_TYPE", u64::from(abi::NOTE_TYPE)),
@@ -180,4 +184,30 @@ fn load(folder: &TempDir) -> Driver {
         let entry = library.get::<abi::Entry>(abi::ENTRY_SYMBOL.as_bytes()).unwrap();
         Driver::load(*entry, b"").unwrap()
     }
+}
+
+/// A table as a plugin in C can make one: with a function left out.
+#[repr(C)]
+struct Holed {
+    abi_major: u16,
+    abi_minor: u16,
+    size: u32,
+    functions: [usize; 9],
+}
+
+unsafe extern "C" fn holed() -> *const Table {
+    static HOLED: Holed = Holed {
+        abi_major: abi::ABI_MAJOR,
+        abi_minor: abi::ABI_MINOR,
+        size: size_of::<Holed>() as u32,
+        functions: [0; 9],
+    };
+    (&raw const HOLED).cast()
+}
+
+#[test]
+fn a_table_with_a_hole_is_refused_before_anything_is_called() {
+    // SAFETY: the table lives for ever; that its functions are null is what is tested.
+    let refused = unsafe { Driver::load(holed, b"") }.unwrap_err();
+    assert_eq!(refused, Failure::BadTable("function 0 of the table is null".to_owned()));
 }

@@ -39,7 +39,8 @@ pub enum Thread {
     Control,
     /// A thread of its own, so that slow calls don't hide a sick instance and a slow check doesn't hold calls.
     Health,
-    /// Any thread of a pool of as many threads as the descriptor's `concurrency`.
+    /// Any thread of a pool of as many threads as the descriptor's `concurrency`, at most
+    /// [`POOL_MAX`](crate::POOL_MAX).
     Pool,
 }
 

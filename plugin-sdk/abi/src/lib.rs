@@ -5,8 +5,10 @@
 //! new functions are appended at the end of [`Table`], raise [`ABI_MINOR`] and are found by [`Table::size`].
 #![no_std]
 
+mod examine;
 mod legality;
 
+pub use examine::{BadTable, examine};
 pub use legality::{Function, Phase, Thread};
 
 use core::ffi::c_void;
@@ -30,10 +32,18 @@ pub const NOTE_TYPE: u32 = 1;
 pub const NAME_MAX: usize = 64;
 /// Longest function name, in bytes. Names are `[a-z][a-z0-9_]*`.
 pub const FUNCTION_NAME_MAX: usize = 64;
+/// Longest version text, in bytes.
+pub const VERSION_MAX: usize = 64;
+/// Highest `concurrency` that a descriptor may declare.
+pub const CONCURRENCY_MAX: u32 = 256;
+/// Most calls that a host runs in one plugin at a time, whatever it declares.
+pub const POOL_MAX: u32 = 64;
 /// Largest input or output of one call, in bytes.
 pub const BODY_MAX: usize = 1024 * 1024;
 /// Largest saved state, in bytes.
 pub const STATE_MAX: usize = 64 * 1024 * 1024;
+/// Longest words, in bytes: what goes into an `error` sink, and the detail of `health`.
+pub const WORDS_MAX: usize = 64 * 1024;
 /// Largest descriptor, in bytes.
 pub const DESCRIPTOR_MAX: usize = 256 * 1024;
 
@@ -56,7 +66,7 @@ pub struct Sink {
     /// Handed back to `write`.
     pub context: *mut c_void,
     /// Appends bytes. Returns [`Status::OK`], or [`Status::TOO_LARGE`] when the output would pass its bound;
-    /// the plugin then returns that status.
+    /// the plugin then returns that status. An error's words are then cut, and the error may be returned all the same.
     pub write: unsafe extern "C" fn(context: *mut c_void, bytes: Bytes) -> Status,
 }
 
@@ -108,7 +118,7 @@ impl Status {
     pub const TOO_LARGE: Self = Self(7);
 }
 
-/// An instance of a plugin: opaque to the host.
+/// An instance of a plugin: opaque to the host, and not null.
 pub type Instance = *mut c_void;
 
 /// The type of the symbol [`ENTRY_SYMBOL`]. Returns a table that lives as long as the library.
@@ -119,7 +129,7 @@ pub type Entry = unsafe extern "C" fn() -> *const Table;
 /// Which function may be called in which phase, from which thread, and how many at a time, is
 /// [`Function::legal_in`], [`Function::thread`] and [`Function::concurrent`]. No function may unwind. Times are
 /// nanoseconds left, never points in time: the two sides share no clock. Functions with an `error` sink write
-/// there what [`Status`] says.
+/// there what [`Status`] says, at most [`WORDS_MAX`] bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
@@ -139,7 +149,7 @@ pub struct Table {
         instance: *mut Instance,
         error: *const Sink,
     ) -> Status,
-    /// Says whether the instance is well. [`Status::OK`] is green; the sink takes a line of detail.
+    /// Says whether the instance is well. [`Status::OK`] is green; the sink takes words of detail.
     pub health: unsafe extern "C" fn(instance: Instance, detail: *const Sink) -> Status,
     /// Runs one function. `deadline_ns` is the time left.
     pub call: unsafe extern "C" fn(

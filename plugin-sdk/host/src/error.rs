@@ -38,7 +38,7 @@ pub enum LoadError {
     /// The worker ended while it loaded the library.
     #[error("loading failed: {0}")]
     Crashed(Arc<Death>),
-    /// Loading took longer than [`crate::Limits::load_timeout`].
+    /// Loading took longer than [`crate::Limits::load_timeout`], counted from the sandbox on.
     #[error("loading took longer than {} ms{}", .after.as_millis(), said(.log_tail))]
     Timeout {
         /// The time allowed.
@@ -56,6 +56,12 @@ pub enum LoadError {
         worker: String,
         /// Build of this program.
         host: String,
+    },
+    /// A library of the system, which the release may count on, is missing on this host or too old.
+    #[error("this host lacks what the library needs: {words}")]
+    HostLacks {
+        /// What the loader said.
+        words: String,
     },
     /// This host could not start a worker: descriptors, processes or memory ran out.
     #[error("this host can't start a worker: {what}")]
@@ -83,6 +89,7 @@ impl LoadError {
             Self::Timeout { .. } => "LOAD_TIMEOUT",
             Self::Sandbox(_) => "SANDBOX_UNAVAILABLE",
             Self::BuildMismatch { .. } => "BUILD_MISMATCH",
+            Self::HostLacks { .. } => "LOAD_HOST_LACKS",
             Self::Host { .. } => "WORKER_START_FAILED",
         }
     }
@@ -98,7 +105,9 @@ impl LoadError {
             | Self::DescriptorDiffers { .. }
             | Self::Crashed(_)
             | Self::Timeout { .. } => Fault::Release,
-            Self::Sandbox(_) | Self::BuildMismatch { .. } | Self::Host { .. } => Fault::Host,
+            Self::Sandbox(_) | Self::BuildMismatch { .. } | Self::HostLacks { .. } | Self::Host { .. } => {
+                Fault::Host
+            }
         }
     }
 
@@ -205,5 +214,7 @@ mod tests {
     fn what_the_host_lacks_is_not_blamed_on_the_release() {
         let error = LoadError::host("starting a process")(io::ErrorKind::OutOfMemory.into());
         assert_eq!((error.code(), error.fault()), ("WORKER_START_FAILED", Fault::Host));
+        let error = LoadError::HostLacks { words: "libstdc++.so.6: no such file".into() };
+        assert_eq!((error.code(), error.fault()), ("LOAD_HOST_LACKS", Fault::Host));
     }
 }

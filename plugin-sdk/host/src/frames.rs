@@ -81,6 +81,10 @@ pub(crate) enum Refusal {
     SymbolMissing = 1,
     AbiMismatch = 2,
     DescriptorInvalid = 3,
+    /// Not the library's fault: one that it needs is missing on this host, or too old.
+    LibraryLacking = 4,
+    /// Nor this: the host gives this process no more threads.
+    NoThreads = 5,
 }
 
 /// What the worker is asked.
@@ -200,10 +204,14 @@ pub(crate) fn codec() -> LengthDelimitedCodec {
 pub(crate) struct Parts(BytesMut);
 
 impl Parts {
-    /// Takes a part; returns the whole body with the last one.
-    pub(crate) fn take(&mut self, part: Bytes, more: bool, max: usize) -> Result<Option<Bytes>, TooLong> {
+    /// Takes a part; returns the whole body with the last one. All but the last have [`PART_MAX`] bytes, so that
+    /// their number is bounded as well.
+    pub(crate) fn take(&mut self, part: Bytes, more: bool, max: usize) -> Result<Option<Bytes>, BadPart> {
         if self.0.len() + part.len() > max {
-            return Err(TooLong);
+            return Err(BadPart::TooLong);
+        }
+        if more && part.len() != PART_MAX {
+            return Err(BadPart::Short(part.len()));
         }
         if !more && self.0.is_empty() {
             return Ok(Some(part));
@@ -213,9 +221,14 @@ impl Parts {
     }
 }
 
-/// A body beyond its bound.
+/// A part that no honest sender makes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooLong;
+pub(crate) enum BadPart {
+    /// The body is beyond its bound.
+    TooLong,
+    /// More parts follow one that has only so many bytes.
+    Short(usize),
+}
 
 /// Cuts a blocking stream into frames.
 #[derive(Debug)]
@@ -316,8 +329,16 @@ mod tests {
     #[test]
     fn parts_beyond_the_bound_are_refused() {
         let mut parts = Parts::default();
-        assert_eq!(parts.take(Bytes::from_static(b"abc"), true, 5), Ok(None));
-        assert_eq!(parts.take(Bytes::from_static(b"def"), false, 5), Err(TooLong));
+        assert_eq!(parts.take(vec![0; PART_MAX].into(), true, PART_MAX + 2), Ok(None));
+        assert_eq!(parts.take(Bytes::from_static(b"def"), false, PART_MAX + 2), Err(BadPart::TooLong));
+    }
+
+    #[test]
+    fn a_part_that_is_not_the_last_and_not_full_is_refused() {
+        for len in [0, 1, PART_MAX - 1] {
+            let part = Parts::default().take(vec![0; len].into(), true, STATE_MAX);
+            assert_eq!(part, Err(BadPart::Short(len)));
+        }
     }
 
     #[test]

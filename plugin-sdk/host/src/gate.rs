@@ -112,13 +112,13 @@ impl<T> Gate<T> {
         Guard { gate: Arc::clone(&self.0), slot }
     }
 
-    /// Callers wait from now on; calls in flight go on.
+    /// Callers wait from now on; calls in flight go on. Does nothing to a shut gate.
     pub fn pause(&self) {
         self.0.core.pause();
         self.0.drained.notify_waiters();
     }
 
-    /// Lets callers in, the queued ones first told.
+    /// Lets callers in, the queued ones first told. Does nothing to a shut gate.
     pub fn resume(&self) {
         self.0.core.resume();
         self.0.admission.notify_waiters();

@@ -13,11 +13,12 @@ mod table;
 
 use crate::{
     Limits,
-    frames::{self, FrameReader, Loading, NoSandbox, Start, Step},
+    frames::{self, FrameReader, Loading, NoSandbox, Refusal, Refused, Start, Step},
     sandbox,
 };
 use bytes::BytesMut;
 use prost::Message;
+use serve::Shared;
 use std::{
     ffi::OsString,
     fs::File,
@@ -54,14 +55,12 @@ pub(crate) fn end(code: i32) -> ! {
 /// Returns only with an error.
 fn run(host: Option<OsString>) -> io::Error {
     match start(host) {
-        Ok((plugin, socket, reader)) => serve::serve(plugin, socket, reader),
+        Ok(shared) => shared.serve(),
         Err(error) => error,
     }
 }
 
-type Started = (library::Plugin, &'static File, FrameReader<&'static File>);
-
-fn start(host: Option<OsString>) -> io::Result<Started> {
+fn start(host: Option<OsString>) -> io::Result<&'static Shared> {
     tie_to(host)?;
     // Reader and writers share the one descriptor, which is open as long as the process lives.
     let socket: &'static File = Box::leak(Box::new(table::arrange()?));
@@ -74,7 +73,7 @@ fn start(host: Option<OsString>) -> io::Result<Started> {
         return Err(refuse(socket, Step::OtherBuild(build)));
     }
     name_process(&start.plugin);
-    library::preload();
+    let lacking = library::preload();
     let limits =
         Limits { memory_bytes: start.memory_bytes, open_files: start.open_files, ..Limits::default() };
     if let Err(error) = sandbox::enter(&limits) {
@@ -82,13 +81,15 @@ fn start(host: Option<OsString>) -> io::Result<Started> {
         return Err(refuse(socket, Step::NoSandbox(no)));
     }
     report(socket, Step::Sandboxed(true))?;
-    match library::load() {
-        Ok(plugin) => {
-            report(socket, Step::Loaded(plugin.descriptor.clone()))?;
-            Ok((plugin, socket, reader))
-        }
-        Err(refused) => Err(refuse(socket, Step::Refused(refused))),
-    }
+    let plugin = library::load(&lacking).map_err(|refused| refuse(socket, Step::Refused(refused)))?;
+    let descriptor = plugin.descriptor.clone();
+    // Before the worker counts as loaded: what the host can't give now is not the release's failure later.
+    let shared = serve::start(plugin, socket, reader).map_err(|error| {
+        let refused = Refused { kind: Refusal::NoThreads as i32, words: error.to_string() };
+        refuse(socket, Step::Refused(refused))
+    })?;
+    report(socket, Step::Loaded(descriptor))?;
+    Ok(shared)
 }
 
 /// Has the kernel end this process when the thread that started it ends, and makes sure that it still lives.

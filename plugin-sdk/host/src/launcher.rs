@@ -30,7 +30,7 @@ use tokio::{
     },
     sync::oneshot,
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, error::Elapsed, timeout, timeout_at},
 };
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
@@ -81,12 +81,18 @@ impl Launcher {
     /// # Errors
     /// See [`LoadError`]; the worker is gone then, and reaped.
     pub async fn launch(&self, image: &Image, spec: WorkerSpec) -> Result<Worker, LoadError> {
-        let mut newborn = self.spawn(image, &spec).await?;
-        let loaded = match timeout(spec.limits.load_timeout, newborn.load(&self.build, &spec)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Timeout),
+        // The host's part and the release's have a time each: a slow host must not use up the release's.
+        let time = spec.limits.load_timeout;
+        let locked_in_by = Instant::now() + time;
+        let mut newborn = timeout_at(locked_in_by, self.spawn(image, &spec)).await.unwrap_or_else(|_| {
+            let error = LoadError::host("starting a process in time");
+            Err(error(io::ErrorKind::TimedOut.into()))
+        })?;
+        let loaded = async {
+            in_time(timeout_at(locked_in_by, newborn.lock_in(&self.build, &spec)).await)?;
+            in_time(timeout(time, newborn.load(&spec)).await)
         };
-        match loaded {
+        match loaded.await {
             Ok((descriptor, parsed)) => Ok(newborn.into_worker(self.clone(), descriptor, &parsed, spec)),
             Err(failure) => Err(newborn.bury(failure, &spec).await),
         }
@@ -133,10 +139,12 @@ enum Failure {
     /// Known already.
     Known(LoadError),
     /// The socket ended or carried nonsense; how the process ended says more.
-    Ended {
-        sandboxed: bool,
-    },
+    Ended,
     Timeout,
+}
+
+fn in_time<T>(result: Result<Result<T, Failure>, Elapsed>) -> Result<T, Failure> {
+    result.unwrap_or(Err(Failure::Timeout))
 }
 
 /// A worker that has not loaded yet.
@@ -146,6 +154,8 @@ struct Newborn {
     writer: tokio::net::unix::OwnedWriteHalf,
     tail: Arc<Tail>,
     drained: JoinHandle<()>,
+    /// Locked in: what goes wrong from now on is the release's doing.
+    sandboxed: bool,
 }
 
 impl Newborn {
@@ -156,11 +166,12 @@ impl Newborn {
         let process = Process::watch(child, &spec.limits)?;
         let tail = Arc::new(Tail::default());
         let drained = tokio::spawn(log::drain(log, Arc::clone(&tail), spec.log.clone()));
-        Ok(Self { process, frames: FramedRead::new(reader, frames::codec()), writer, tail, drained })
+        let frames = FramedRead::new(reader, frames::codec());
+        Ok(Self { process, frames, writer, tail, drained, sandboxed: false })
     }
 
-    /// The exchange up to the descriptor.
-    async fn load(&mut self, build: &str, spec: &WorkerSpec) -> Result<(Bytes, Descriptor), Failure> {
+    /// The exchange up to the sandbox.
+    async fn lock_in(&mut self, build: &str, spec: &WorkerSpec) -> Result<(), Failure> {
         let start = Start {
             build: build.into(),
             plugin: spec.plugin.clone(),
@@ -169,31 +180,35 @@ impl Newborn {
         };
         let mut frame = BytesMut::new();
         frames::encode(&start, &mut frame);
-        let ended = |sandboxed| move |_| Failure::Ended { sandboxed };
-        self.writer.write_all(&frame).await.map_err(|_| Failure::Ended { sandboxed: false })?;
-        match self.step().await.map_err(ended(false))? {
-            Step::Sandboxed(_) => {}
+        self.writer.write_all(&frame).await.map_err(|_| Failure::Ended)?;
+        match self.step().await? {
+            Step::Sandboxed(_) => {
+                self.sandboxed = true;
+                Ok(())
+            }
             Step::OtherBuild(worker) => {
-                return Err(Failure::Known(LoadError::BuildMismatch { worker, host: build.into() }));
+                Err(Failure::Known(LoadError::BuildMismatch { worker, host: build.into() }))
             }
             Step::NoSandbox(no) => {
                 let error = SandboxError { level: spec.level, piece: no.piece, words: no.words };
-                return Err(Failure::Known(error.into()));
+                Err(Failure::Known(error.into()))
             }
-            Step::Refused(_) | Step::Loaded(_) => return Err(Failure::Ended { sandboxed: false }),
-        }
-        match self.step().await.map_err(ended(true))? {
-            Step::Loaded(descriptor) => accept(descriptor, spec).map_err(Failure::Known),
-            Step::Refused(refused) => Err(Failure::Known(refusal(refused))),
-            Step::OtherBuild(_) | Step::NoSandbox(_) | Step::Sandboxed(_) => {
-                Err(Failure::Ended { sandboxed: true })
-            }
+            Step::Refused(_) | Step::Loaded(_) => Err(Failure::Ended),
         }
     }
 
-    async fn step(&mut self) -> Result<Step, ()> {
-        let frame = self.frames.next().await.and_then(Result::ok).ok_or(())?;
-        Loading::decode(frame).ok().and_then(|loading| loading.step).ok_or(())
+    /// The exchange from there up to the descriptor.
+    async fn load(&mut self, spec: &WorkerSpec) -> Result<(Bytes, Descriptor), Failure> {
+        match self.step().await? {
+            Step::Loaded(descriptor) => accept(descriptor, spec).map_err(Failure::Known),
+            Step::Refused(refused) => Err(Failure::Known(refusal(refused))),
+            Step::OtherBuild(_) | Step::NoSandbox(_) | Step::Sandboxed(_) => Err(Failure::Ended),
+        }
+    }
+
+    async fn step(&mut self) -> Result<Step, Failure> {
+        let frame = self.frames.next().await.and_then(Result::ok).ok_or(Failure::Ended)?;
+        Loading::decode(frame).ok().and_then(|loading| loading.step).ok_or(Failure::Ended)
     }
 
     fn into_worker(
@@ -218,7 +233,7 @@ impl Newborn {
 
     /// Ends the process, waits until it is reaped, and says why there is no worker.
     async fn bury(self, failure: Failure, spec: &WorkerSpec) -> LoadError {
-        if matches!(failure, Failure::Ended { .. }) {
+        if matches!(failure, Failure::Ended) {
             // It is about to end by itself, and its own way is the better report.
             let _ = timeout(spec.limits.close_timeout, self.process.exited()).await;
         }
@@ -228,17 +243,20 @@ impl Newborn {
         let log_tail = self.tail.text();
         match failure {
             Failure::Known(error) => error,
+            Failure::Timeout if !self.sandboxed => {
+                LoadError::host("setting up a worker in time")(io::ErrorKind::TimedOut.into())
+            }
+            Failure::Ended if !self.sandboxed => {
+                let last = log_tail.lines().last().unwrap_or_default();
+                let error = io::Error::other(format!("the worker {cause}. {last}"));
+                LoadError::Host { what: "setting up a worker", error }
+            }
             // The watch may have ended it just before the time was over.
             Failure::Timeout if cause == Cause::Killed => {
                 LoadError::Timeout { after: spec.limits.load_timeout, log_tail }
             }
-            Failure::Timeout | Failure::Ended { sandboxed: true } => {
+            Failure::Timeout | Failure::Ended => {
                 LoadError::Crashed(Arc::new(Death::new(cause, vec!["the loading".into()], log_tail)))
-            }
-            Failure::Ended { sandboxed: false } => {
-                let last = log_tail.lines().last().unwrap_or_default();
-                let error = io::Error::other(format!("the worker {cause}. {last}"));
-                LoadError::Host { what: "setting up a worker", error }
             }
         }
     }
@@ -251,6 +269,10 @@ fn refusal(refused: Refused) -> LoadError {
         Ok(Refusal::SymbolMissing) => LoadError::SymbolMissing { words },
         Ok(Refusal::AbiMismatch) => LoadError::AbiMismatch { words },
         Ok(Refusal::DescriptorInvalid) => LoadError::DescriptorInvalid { words },
+        Ok(Refusal::LibraryLacking) => LoadError::HostLacks { words },
+        Ok(Refusal::NoThreads) => {
+            LoadError::host("starting the threads of a worker")(io::Error::other(words))
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Limits: what one worker may use, and how long the host waits for it.
+use fleetswap_plugin_abi as abi;
 use std::time::Duration;
 
 /// Threads of the pool that runs `call`; a larger declared `concurrency` is cut to it.
-pub const POOL_MAX: u32 = 64;
+pub const POOL_MAX: u32 = abi::POOL_MAX;
 /// Threads that the worker itself has beside its pool: control (the main thread), reader, health.
 pub(crate) const OWN_THREADS: u32 = 3;
 /// Address space that a worker gets beyond twice its memory: stacks, arenas, libraries, the image. In bytes.
@@ -17,7 +18,8 @@ pub struct Limits {
     pub threads: u32,
     /// Open descriptors.
     pub open_files: u32,
-    /// Longest time for loading: spawn, sandbox, constructors, `describe`.
+    /// Longest time for the host's part of loading (spawn, sandbox), and then for the release's (constructors,
+    /// `describe`): each.
     pub load_timeout: Duration,
     /// Longest time for `create`, `activate`, `deactivate` and `destroy`, each.
     pub control_timeout: Duration,

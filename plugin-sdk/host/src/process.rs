@@ -26,8 +26,11 @@ use tokio::{
 
 /// How often a worker's memory and threads are looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(150);
-/// Bytes of `/proc/PID/status` that are read; the lines of interest are well within.
-const STATUS_MAX: usize = 4096;
+/// Bytes of `/proc/PID/status` that are read. The lines of interest follow a list of all groups of the agent's user.
+const STATUS_MAX: usize = 64 * 1024;
+/// Looks in a row that may see threads and no memory before the worker is ended for it. One may: a process that is
+/// just ending looks the same.
+const BLIND_LOOKS_MAX: u32 = 1;
 
 /// A process that was just started and that nobody looks after yet. Dropping it ends and reaps it.
 #[derive(Debug)]
@@ -195,7 +198,7 @@ impl State {
 }
 
 /// Watches until the end, then reaps.
-async fn keep(state: &State, mut child: Child, exited: AsyncFd<Arc<OwnedFd>>, watch: Watch) -> Cause {
+async fn keep(state: &State, mut child: Child, exited: AsyncFd<Arc<OwnedFd>>, mut watch: Watch) -> Cause {
     let mut tick = interval(WATCH_PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -224,41 +227,62 @@ async fn keep(state: &State, mut child: Child, exited: AsyncFd<Arc<OwnedFd>>, wa
 #[derive(Debug)]
 struct Watch {
     status: File,
+    text: Vec<u8>,
     memory_bytes: u64,
     threads: u32,
+    /// Looks in a row that saw threads and no memory.
+    blind: u32,
 }
 
 impl Watch {
     fn new(pid: u32, limits: &Limits) -> io::Result<Self> {
         let status = File::open(format!("/proc/{pid}/status"))?;
-        Ok(Self { status, memory_bytes: limits.memory_bytes, threads: limits.threads })
+        let (memory_bytes, threads) = (limits.memory_bytes, limits.threads);
+        Ok(Self { status, text: vec![0; STATUS_MAX], memory_bytes, threads, blind: 0 })
     }
 
     /// The limit that is passed, if one is. A process that has ended passes none.
-    fn look(&self, own_threads: u32) -> Option<Cause> {
-        let mut text = [0; STATUS_MAX];
-        let count = self.status.read_at(&mut text, 0).ok()?;
-        let usage = Usage::parse(&String::from_utf8_lossy(&text[..count]))?;
+    fn look(&mut self, own_threads: u32) -> Option<Cause> {
+        let count = self.status.read_at(&mut self.text, 0).ok()?;
+        let usage = Usage::parse(&String::from_utf8_lossy(&self.text[..count]));
+        self.judge(&usage, own_threads)
+    }
+
+    fn judge(&mut self, usage: &Usage, own_threads: u32) -> Option<Cause> {
         let threads = self.threads.saturating_add(own_threads);
-        if usage.memory_bytes > self.memory_bytes {
-            return Some(Cause::Memory { seen: usage.memory_bytes, limit: self.memory_bytes });
+        if let Some(seen) = usage.threads.filter(|seen| *seen > threads) {
+            return Some(Cause::Threads { seen, limit: threads });
         }
-        (usage.threads > threads).then_some(Cause::Threads { seen: usage.threads, limit: threads })
+        let Some(seen) = usage.memory_bytes else {
+            // A process shows its memory as long as its main thread runs. Without that one it would run on unwatched.
+            self.blind = if usage.threads == Some(1) { 0 } else { self.blind + 1 };
+            let blind = self.blind > BLIND_LOOKS_MAX;
+            return blind
+                .then(|| Cause::Protocol("its main thread ended, and its memory can't be seen".into()));
+        };
+        self.blind = 0;
+        (seen > self.memory_bytes).then_some(Cause::Memory { seen, limit: self.memory_bytes })
     }
 }
 
 /// What `/proc/PID/status` says.
 #[derive(Debug, PartialEq, Eq)]
 struct Usage {
-    memory_bytes: u64,
-    threads: u32,
+    /// Resident or swapped out, which a process can ask for.
+    memory_bytes: Option<u64>,
+    threads: Option<u32>,
 }
 
 impl Usage {
-    fn parse(status: &str) -> Option<Self> {
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-        let kib: u64 = field("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(Self { memory_bytes: kib * 1024, threads: field("Threads:")?.trim().parse().ok()? })
+    fn parse(status: &str) -> Self {
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let bytes = |name: &str| {
+            let kib: u64 = field(name)?.strip_suffix("kB")?.trim().parse().ok()?;
+            Some(kib * 1024)
+        };
+        // A kernel without swap has no line for it.
+        let memory_bytes = bytes("VmRSS:").map(|resident| resident + bytes("VmSwap:").unwrap_or(0));
+        Self { memory_bytes, threads: field("Threads:").and_then(|count| count.parse().ok()) }
     }
 }
 
@@ -266,15 +290,37 @@ impl Usage {
 mod tests {
     use super::*;
 
-    #[test]
-    fn memory_and_threads_are_read_from_a_status() {
-        let status = "Name:\tx\nVmPeak:\t  9 kB\nVmRSS:\t    2048 kB\nThreads:\t17\nSigQ:\t0/1\n";
-        assert_eq!(Usage::parse(status), Some(Usage { memory_bytes: 2 << 20, threads: 17 }));
+    /// A watch with the default limits.
+    fn watch() -> Watch {
+        Watch::new(std::process::id(), &Limits::default()).unwrap()
     }
 
     #[test]
-    fn the_status_of_a_zombie_has_no_memory_and_passes_no_limit() {
-        assert_eq!(Usage::parse("Name:\tx\nState:\tZ (zombie)\nThreads:\t1\n"), None);
+    fn memory_swapped_or_not_and_threads_are_read_from_a_status() {
+        let status = "Name:\tx\nVmPeak:\t  9 kB\nVmRSS:\t    2048 kB\nThreads:\t17\nSigQ:\t0/1\n";
+        assert_eq!(Usage::parse(status), Usage { memory_bytes: Some(2 << 20), threads: Some(17) });
+        let swapped = Usage::parse(&status.replace("Threads", "VmSwap:\t 1024 kB\nThreads"));
+        assert_eq!(swapped.memory_bytes, Some(3 << 20));
+    }
+
+    #[test]
+    fn a_zombie_passes_no_limit_and_threads_without_memory_do_so_at_the_second_look() {
+        let mut watch = watch();
+        let zombie = Usage::parse("Name:\tx\nState:\tZ (zombie)\nThreads:\t1\n");
+        let headless = Usage::parse("Name:\tx\nState:\tZ (zombie)\nThreads:\t2\n");
+        let well = Usage { memory_bytes: Some(1), threads: Some(2) };
+        for usage in [&zombie, &zombie, &headless, &zombie, &headless, &well, &headless] {
+            assert_eq!(watch.judge(usage, 0), None);
+        }
+        assert!(matches!(watch.judge(&headless, 0), Some(Cause::Protocol(_))));
+    }
+
+    #[test]
+    fn a_status_that_is_longer_than_what_is_read_is_as_good_as_none() {
+        let mut watch = watch();
+        let cut = Usage::parse("Name:\tx\nGroups:\t1 2 3");
+        assert_eq!(watch.judge(&cut, 0), None);
+        assert!(watch.judge(&cut, 0).is_some());
     }
 
     #[test]

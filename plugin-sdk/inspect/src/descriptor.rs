@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use fleetswap_plugin_abi::DESCRIPTOR_MAX;
+pub use fleetswap_plugin_abi::CONCURRENCY_MAX;
+use fleetswap_plugin_abi::{DESCRIPTOR_MAX, VERSION_MAX};
 use semver::Version;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::name::{VERSION_MAX, is_function_name, is_plugin_name, shown};
+use crate::name::{is_function_name, is_plugin_name, shown};
 
 /// The one format of descriptors so far.
 pub const FORMAT: u32 = 1;
 /// Most functions of one plugin.
 pub const FUNCTIONS_MAX: usize = 256;
-/// Most calls of one plugin at a time.
-pub const CONCURRENCY_MAX: u32 = 256;
 /// Most state versions in either list.
 pub const STATE_VERSIONS_MAX: usize = 64;
 /// Deepest nesting of a schema, counted in arrays and objects.
@@ -33,7 +32,8 @@ pub struct Descriptor {
     pub name: String,
     /// Version of the plugin.
     pub version: Version,
-    /// How many calls may run at a time, 1 to [`CONCURRENCY_MAX`].
+    /// How many calls may run at a time, 1 to [`CONCURRENCY_MAX`]; a host runs at most
+    /// [`POOL_MAX`](fleetswap_plugin_abi::POOL_MAX).
     pub concurrency: u32,
     /// Its functions, at most [`FUNCTIONS_MAX`], with distinct names.
     pub functions: Vec<Function>,

@@ -1,10 +1,7 @@
 //! Names and versions inside a plugin: what they may look like, in one place for note and descriptor.
 
-use fleetswap_plugin_abi::{FUNCTION_NAME_MAX, NAME_MAX};
+use fleetswap_plugin_abi::{FUNCTION_NAME_MAX, NAME_MAX, VERSION_MAX};
 use semver::Version;
-
-/// Longest version text, in bytes.
-pub(crate) const VERSION_MAX: usize = 64;
 
 /// Whether this may be the name of a plugin: `[a-z][a-z0-9_-]*`, at most [`NAME_MAX`] bytes.
 pub(crate) fn is_plugin_name(name: &str) -> bool {

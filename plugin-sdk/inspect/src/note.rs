@@ -1,6 +1,6 @@
 //! The ELF note `.note.fleetswap`: ABI, name and version of a plugin, readable without running it.
 
-use fleetswap_plugin_abi::{ABI_MAJOR, NOTE_OWNER, NOTE_TYPE};
+use fleetswap_plugin_abi::{ABI_MAJOR, NOTE_OWNER, NOTE_TYPE, VERSION_MAX};
 use object::{
     LittleEndian,
     elf::{FileHeader64, NoteType},
@@ -8,7 +8,7 @@ use object::{
 };
 use semver::Version;
 
-use crate::name::{VERSION_MAX, is_plugin_name, shown, version};
+use crate::name::{is_plugin_name, shown, version};
 
 /// Largest `PT_NOTE` segment that is read, in bytes.
 pub const NOTE_SEGMENT_MAX: usize = 64 * 1024;

@@ -1,17 +1,14 @@
 //! The arguments of `#[plugin(...)]`.
 
+use fleetswap_plugin_abi::{CONCURRENCY_MAX, NAME_MAX, VERSION_MAX};
 use proc_macro2::{Span, TokenStream};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Meta, Result, Token};
 
-/// Longest plugin or function name in bytes, as in `fleetswap_plugin_abi::NAME_MAX`.
-pub(crate) const NAME_MAX: usize = 64;
 /// Calls at once, unless the author says otherwise.
 const CONCURRENCY_DEFAULT: u32 = 4;
-/// Most calls at once: each costs the worker a thread.
-const CONCURRENCY_MAX: u32 = 256;
 
 /// What the author said about the plugin.
 pub(crate) struct Args {
@@ -83,15 +80,16 @@ impl Draft {
 
 fn plugin_name(meta: &Meta) -> Result<LitStr> {
     let name = text(meta)?;
-    if is_name(&name.value(), |c| matches!(c, '_' | '-')) {
+    if is_name(&name.value(), NAME_MAX, |c| matches!(c, '_' | '-')) {
         return Ok(name);
     }
-    Err(Error::new(name.span(), "a plugin's name is a-z, then a-z, 0-9, `_` and `-`, at most 64 bytes"))
+    let rule = format!("a plugin's name is a-z, then a-z, 0-9, `_` and `-`, at most {NAME_MAX} bytes");
+    Err(Error::new(name.span(), rule))
 }
 
-/// Whether this is a letter `a-z`, then letters, digits and the extra characters, within [`NAME_MAX`].
-pub(crate) fn is_name(name: &str, extra: impl Fn(char) -> bool) -> bool {
-    name.len() <= NAME_MAX
+/// Whether this is a letter `a-z`, then letters, digits and the extra characters, of at most `max` bytes.
+pub(crate) fn is_name(name: &str, max: usize, extra: impl Fn(char) -> bool) -> bool {
+    name.len() <= max
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || extra(c))
 }
@@ -100,6 +98,9 @@ fn version(meta: &Meta) -> Result<LitStr> {
     let version = text(meta)?;
     semver::Version::parse(&version.value())
         .map_err(|error| Error::new(version.span(), format!("not a version like 1.2.3: {error}")))?;
+    if version.value().len() > VERSION_MAX {
+        return Err(Error::new(version.span(), format!("a version has at most {VERSION_MAX} bytes")));
+    }
     Ok(version)
 }
 

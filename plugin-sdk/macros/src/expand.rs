@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Error, ImplItem, ItemImpl, Result, Type};
+use syn::{Error, ImplItem, ItemImpl, Result, Type, ext::IdentExt};
 
 use crate::args::Args;
 use crate::function::{self, Function};
@@ -74,6 +74,7 @@ fn glue(args: &Args, ty: &Type, functions: &[Function]) -> TokenStream {
             };
             const FUNCTIONS: &'static [::plugin_sdk::__private::Function<Self>] = &[#(#functions),*];
         }
+        const _: () = <#ty as ::plugin_sdk::__private::Exported>::ABOUT.check();
         #default
         #export
     }
@@ -82,7 +83,7 @@ fn glue(args: &Args, ty: &Type, functions: &[Function]) -> TokenStream {
 /// One entry of the list of functions.
 fn entry(function: &Function) -> TokenStream {
     let Function { name, idempotent, probe_safe, input, output, deadline, raw } = function;
-    let text = name.to_string().trim_start_matches("r#").to_owned();
+    let text = name.unraw().to_string();
     let input_type = match input {
         Some(input) => quote! { #input },
         None => quote! { ::plugin_sdk::__private::NoInput },
@@ -180,8 +181,17 @@ mod tests {
         assert!(errors(quote! { name = "Clock" }, block()).contains("a plugin's name is a-z"));
         assert!(errors(quote! { name = "clock", name = "clock" }, block()).contains("given twice"));
         assert!(errors(quote! { name = "clock", version = "1" }, block()).contains("not a version"));
+        let long = format!("1.0.0-{}", "a".repeat(59));
+        assert!(errors(quote! { name = "clock", version = #long }, block()).contains("at most 64 bytes"));
         assert!(errors(quote! { name = "clock", concurrency = 0 }, block()).contains("from 1 to 256"));
         assert!(errors(quote! { name = "clock", colour = "red" }, block()).contains("unknown argument"));
+    }
+
+    #[test]
+    fn a_raw_identifier_is_a_name_without_its_mark() {
+        let block = || quote! { impl C { #[function] fn r#type(&self) -> Result<u8, E> { Ok(1) } } };
+        assert_eq!(errors(quote! { name = "c" }, block()), "");
+        assert!(expand(quote! { name = "c" }, block()).to_string().contains("name : \"type\""));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! One `#[function]`: its marks, and what its signature says.
 
+use fleetswap_plugin_abi::FUNCTION_NAME_MAX;
 use quote::ToTokens;
+use syn::ext::IdentExt;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
@@ -77,7 +79,7 @@ fn check_shape(signature: &Signature) -> Result<()> {
     if !signature.generics.params.is_empty() {
         return refuse(&signature.generics, "a function can't be generic: its types are in the descriptor");
     }
-    if !is_name(&signature.ident.to_string(), |c| c == '_') {
+    if !is_name(&signature.ident.unraw().to_string(), FUNCTION_NAME_MAX, |c| c == '_') {
         return refuse(&signature.ident, "a function's name is a-z, then a-z, 0-9 and `_`, at most 64 bytes");
     }
     match signature.receiver() {

@@ -13,8 +13,8 @@ use proc_macro::TokenStream;
 ///
 /// Arguments:
 /// - `name = "clock"` (required): `[a-z][a-z0-9_-]*`, at most 64 bytes.
-/// - `version = "1.0.0"`: semver; without it, the version of the package.
-/// - `concurrency = 8`: how many calls may run at once, 1 to 256; without it, 4.
+/// - `version = "1.0.0"`: semver, at most 64 bytes; without it, the version of the package.
+/// - `concurrency = 8`: how many calls may run at once, 1 to 256, of which a host runs at most 64; without it, 4.
 /// - `background`: the plugin works between `activate` and `deactivate` without being called.
 /// - `default`: instances are made by `Default`, without config; the `Plugin` trait is implemented for you.
 ///

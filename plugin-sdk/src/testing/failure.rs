@@ -29,6 +29,10 @@ pub enum Failure {
     TooLarge,
     /// What the plugin wrote is not the JSON that it should be.
     NotJson(String),
+    /// The entry returned no table that a host would take; why not.
+    BadTable(String),
+    /// `create` returned OK, and null for an instance.
+    NoInstance,
     /// A status that the table does not know.
     UnknownStatus(i32),
 }
@@ -61,6 +65,8 @@ impl Failure {
             | Self::Unsupported
             | Self::TooLarge
             | Self::NotJson(_)
+            | Self::BadTable(_)
+            | Self::NoInstance
             | Self::UnknownStatus(_) => None,
         }
     }
@@ -99,6 +105,8 @@ impl std::fmt::Display for Failure {
             Self::Unsupported => f.write_str("the plugin can't do this"),
             Self::TooLarge => f.write_str("input or output is too large"),
             Self::NotJson(message) => write!(f, "what the plugin wrote is not the right JSON: {message}"),
+            Self::BadTable(why) => f.write_str(why),
+            Self::NoInstance => f.write_str("create returned OK, and the instance that it gave is null"),
             Self::UnknownStatus(status) => write!(f, "unknown status {status}"),
         }
     }

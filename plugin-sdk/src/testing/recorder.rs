@@ -18,11 +18,12 @@ const LINES_MAX: usize = 10_000;
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
     most: usize,
+    overflowed: bool,
 }
 
 impl Buffer {
     pub(crate) fn new(most: usize) -> Self {
-        Self { bytes: Vec::new(), most }
+        Self { bytes: Vec::new(), most, overflowed: false }
     }
 
     /// A sink that writes here, valid while the buffer is borrowed by nobody else.
@@ -30,18 +31,23 @@ impl Buffer {
         abi::Sink { context: (&raw mut *self).cast(), write: take }
     }
 
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// The status that counts, and what was written. As a host does it: output that is too large is so whatever the
+    /// plugin says, and of an error only the words are cut.
+    pub(crate) fn finish(self, status: Status) -> (Status, Vec<u8>) {
+        let status = if self.overflowed && status == Status::OK { Status::TOO_LARGE } else { status };
+        (status, self.bytes)
     }
 }
 
 unsafe extern "C" fn take(context: *mut c_void, bytes: abi::Bytes) -> Status {
     // SAFETY: `context` is the buffer, which nobody else uses while the plugin holds the sink.
     let (buffer, bytes) = unsafe { (&mut *context.cast::<Buffer>(), returned(bytes)) };
-    if buffer.bytes.len() + bytes.len() > buffer.most {
+    let room = buffer.most - buffer.bytes.len();
+    buffer.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    if bytes.len() > room {
+        buffer.overflowed = true;
         return Status::TOO_LARGE;
     }
-    buffer.bytes.extend_from_slice(bytes);
     Status::OK
 }
 

@@ -130,14 +130,14 @@ impl<T, D: Copy + Ord> Core<T, D> {
         true
     }
 
-    /// Callers wait from now on.
+    /// Callers wait from now on. A shut gate stays shut.
     pub(crate) fn pause(&self) {
-        self.lock().admission = Admission::Paused;
+        self.lock().turn(Admission::Paused);
     }
 
-    /// Callers come in from now on, if there is a value; otherwise once there is one.
+    /// Callers come in from now on, if there is a value; otherwise once there is one. A shut gate stays shut.
     pub(crate) fn resume(&self) {
-        self.lock().admission = Admission::Open;
+        self.lock().turn(Admission::Open);
     }
 
     /// Callers, queued ones too, are turned away from now on. Returns the value that was in place.
@@ -202,6 +202,12 @@ impl<T, D> State<T, D> {
         let slot = self.current.clone()?;
         *self.in_flight.entry(slot.generation).or_insert(0) += 1;
         Some(slot)
+    }
+
+    fn turn(&mut self, admission: Admission) {
+        if self.admission != Admission::Shut {
+            self.admission = admission;
+        }
     }
 
     fn dequeue(&mut self, ticket: u64) {

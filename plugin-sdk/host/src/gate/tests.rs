@@ -142,7 +142,16 @@ async fn a_shut_gate_turns_queued_and_new_callers_away_until_there_is_a_value() 
     gate.shut().unwrap().drained().await;
     assert_eq!(caller.await.unwrap(), Err(EnterError::Shut));
     assert_eq!(gate.enter(0, soon()).await.map(|guard| *guard), Err(EnterError::Shut));
+    for reopen in [Gate::pause, Gate::resume] {
+        reopen(&gate);
+        assert_eq!(
+            gate.enter(0, soon()).await.map(|guard| *guard),
+            Err(EnterError::Shut),
+            "it is still shut"
+        );
+    }
     gate.replace("new");
+    assert_eq!(gate.queue_pressure().calls, 0);
     gate.resume();
     assert_eq!(*gate.enter(0, soon()).await.unwrap(), "new");
 }

@@ -9,7 +9,9 @@ use crate::{
     frames::{EXPIRED, Op, Request, UNKNOWN},
     log::PLUGIN_MARK,
 };
-use fleetswap_plugin_abi::{self as abi, BODY_MAX, Function, LOG_DEBUG, LOG_ERROR, Phase, STATE_MAX, Status};
+use fleetswap_plugin_abi::{
+    self as abi, BODY_MAX, Function, LOG_DEBUG, LOG_ERROR, Phase, STATE_MAX, Status, WORDS_MAX,
+};
 use std::{
     ffi::c_void,
     io::Write,
@@ -17,6 +19,10 @@ use std::{
     sync::atomic::{AtomicPtr, Ordering},
     time::{Duration, Instant},
 };
+
+/// The error of a `create` that says OK and gives nothing.
+const NO_INSTANCE: &str =
+    r#"{"code":"NO_INSTANCE","message":"create returned OK, and the instance that it gave is null"}"#;
 
 /// The loaded plugin with at most one instance.
 pub(super) struct Instance {
@@ -37,6 +43,20 @@ impl Job {
     fn left(&self) -> Option<u64> {
         let left = Duration::from_nanos(self.request.deadline_ns).checked_sub(self.arrived.elapsed())?;
         u64::try_from(left.as_nanos()).ok().filter(|&left| left > 0)
+    }
+}
+
+/// Why the plugin was not asked.
+enum NotAsked {
+    /// Not now.
+    Illegal,
+    /// Its deadline was over.
+    Expired,
+}
+
+impl From<Illegal> for NotAsked {
+    fn from(_: Illegal) -> Self {
+        Self::Illegal
     }
 }
 
@@ -61,9 +81,11 @@ impl Instance {
 
     /// Runs one request; an illegal or a late one is answered without asking the plugin.
     pub(super) fn run(&self, op: Op, job: &Job) -> Answer {
-        let Some(left) = job.left() else { return Answer::only(EXPIRED) };
+        if job.left().is_none() {
+            return Answer::only(EXPIRED);
+        }
         let answer = match op {
-            Op::Call => self.call(&job.request, left),
+            Op::Call => self.call(job),
             Op::Health => self.health(),
             Op::Create => self.create(&job.request.body),
             Op::Activate => self.activate(),
@@ -75,16 +97,20 @@ impl Instance {
         match answer {
             Ok(answer) if is_known(answer.status) => answer,
             Ok(answer) => Answer { status: UNKNOWN, body: answer.status.0.to_string().into() },
-            Err(Illegal) => Answer::only(Status::ILLEGAL),
+            Err(NotAsked::Illegal) => Answer::only(Status::ILLEGAL),
+            Err(NotAsked::Expired) => Answer::only(EXPIRED),
         }
     }
 
-    fn call(&self, request: &Request, left: u64) -> Result<Answer, Illegal> {
+    fn call(&self, job: &Job) -> Result<Answer, NotAsked> {
+        let request = &job.request;
         let Some(function) = self.plugin.parsed.function(&request.function) else {
             return Ok(Answer::only(Status::UNKNOWN_FUNCTION));
         };
         let kind = if function.probe_safe { Function::CallProbeSafe } else { Function::Call };
         let _stay = self.occupancy.enter(kind)?;
+        // Asked only now: it may have waited for a control function.
+        let Some(left) = job.left() else { return Err(NotAsked::Expired) };
         let (name, input) = (lend(request.function.as_bytes()), lend(&request.body));
         Ok(Output::new(BODY_MAX).collect(|out| {
             // SAFETY: the instance exists in each phase in which the stay is granted, and is not destroyed
@@ -93,34 +119,37 @@ impl Instance {
         }))
     }
 
-    fn health(&self) -> Result<Answer, Illegal> {
+    fn health(&self) -> Result<Answer, NotAsked> {
         let _stay = self.occupancy.enter(Function::Health)?;
-        Ok(Output::new(LINE_MAX).collect(|detail| {
+        Ok(Output::new(WORDS_MAX).collect(|detail| {
             // SAFETY: the instance exists and stays; the sink lives while the function runs.
             unsafe { (self.plugin.table.health)(self.pointer(), detail) }
         }))
     }
 
-    fn create(&self, config: &[u8]) -> Result<Answer, Illegal> {
+    fn create(&self, config: &[u8]) -> Result<Answer, NotAsked> {
         let _stay = self.occupancy.create()?;
         let mut instance = null_mut();
-        let answer = Output::new(BODY_MAX).collect(|error| {
+        let answer = Output::new(WORDS_MAX).collect(|error| {
             // SAFETY: the host table is static; config, the place for the instance and the sink live while the
             // function runs.
             unsafe { (self.plugin.table.create)(&raw const HOST.0, lend(config), &raw mut instance, error) }
         });
         if answer.status == Status::OK {
+            if instance.is_null() {
+                return Ok(Answer { status: Status::ERROR, body: NO_INSTANCE.into() });
+            }
             self.pointer.store(instance, Ordering::Release);
             self.occupancy.set_phase(Some(Phase::Created));
         }
         Ok(answer)
     }
 
-    fn activate(&self) -> Result<Answer, Illegal> {
+    fn activate(&self) -> Result<Answer, NotAsked> {
         self.turn(Function::Activate, self.plugin.table.activate, Phase::Active)
     }
 
-    fn deactivate(&self) -> Result<Answer, Illegal> {
+    fn deactivate(&self) -> Result<Answer, NotAsked> {
         self.turn(Function::Deactivate, self.plugin.table.deactivate, Phase::Deactivated)
     }
 
@@ -130,9 +159,9 @@ impl Instance {
         function: Function,
         code: unsafe extern "C" fn(abi::Instance, *const abi::Sink) -> Status,
         next: Phase,
-    ) -> Result<Answer, Illegal> {
+    ) -> Result<Answer, NotAsked> {
         let _stay = self.occupancy.control(function)?;
-        let answer = Output::new(BODY_MAX).collect(|error| {
+        let answer = Output::new(WORDS_MAX).collect(|error| {
             // SAFETY: the instance exists and stays; the sink lives while the function runs.
             unsafe { code(self.pointer(), error) }
         });
@@ -142,7 +171,7 @@ impl Instance {
         Ok(answer)
     }
 
-    fn save_state(&self, version: u32) -> Result<Answer, Illegal> {
+    fn save_state(&self, version: u32) -> Result<Answer, NotAsked> {
         let _stay = self.occupancy.control(Function::SaveState)?;
         Ok(Output::new(STATE_MAX).collect(|out| {
             // SAFETY: the instance exists and stays; the sink lives while the function runs.
@@ -150,15 +179,15 @@ impl Instance {
         }))
     }
 
-    fn restore_state(&self, version: u32, state: &[u8]) -> Result<Answer, Illegal> {
+    fn restore_state(&self, version: u32, state: &[u8]) -> Result<Answer, NotAsked> {
         let _stay = self.occupancy.control(Function::RestoreState)?;
-        Ok(Output::new(BODY_MAX).collect(|error| {
+        Ok(Output::new(WORDS_MAX).collect(|error| {
             // SAFETY: the instance exists and stays; state and sink live while the function runs.
             unsafe { (self.plugin.table.restore_state)(self.pointer(), version, lend(state), error) }
         }))
     }
 
-    fn destroy(&self) -> Result<Answer, Illegal> {
+    fn destroy(&self) -> Result<Answer, NotAsked> {
         let _stay = self.occupancy.control(Function::Destroy)?;
         // SAFETY: the instance exists, nothing else is in it, and it is not used again: it has no phase.
         unsafe { (self.plugin.table.destroy)(self.pointer()) };

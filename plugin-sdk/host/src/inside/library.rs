@@ -3,9 +3,8 @@ use super::{sink::Output, table::IMAGE_PATH};
 use crate::frames::{Refusal, Refused};
 use bytes::Bytes;
 use fleetswap_inspect::{Descriptor, elf::PRELOADED};
-use fleetswap_plugin_abi::{ABI_MAJOR, DESCRIPTOR_MAX, ENTRY_SYMBOL, Entry, Status, Table};
+use fleetswap_plugin_abi::{self as abi, DESCRIPTOR_MAX, ENTRY_SYMBOL, Entry, Status, Table};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-use std::{mem::size_of, ptr::NonNull};
 
 /// A loaded release. It stays loaded until the process ends.
 pub(super) struct Plugin {
@@ -14,33 +13,45 @@ pub(super) struct Plugin {
     pub(super) parsed: Descriptor,
 }
 
-/// Loads the system libraries that a release may need, before the sandbox closes the file system. Missing ones
-/// are missed by the release that needs them, in the loader's words.
-pub(super) fn preload() {
+/// Loads the system libraries that a release may need, before the sandbox closes the file system. Returns those
+/// that this host lacks; most releases need none of them.
+pub(super) fn preload() -> Vec<&'static str> {
+    let mut lacking = Vec::new();
     for name in PRELOADED {
         // SAFETY: these are the system's own libraries, found by the system's own search path with an empty
         // environment; their constructors are those that any program runs.
-        if let Ok(library) = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) } {
-            std::mem::forget(library);
+        match unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) } {
+            Ok(library) => std::mem::forget(library),
+            Err(_) => lacking.push(name),
         }
     }
+    lacking
 }
 
-/// Opens the image, which runs its constructors, and reads its table and descriptor.
-pub(super) fn load() -> Result<Plugin, Refused> {
+/// Opens the image, which runs its constructors, and reads its table and descriptor. `lacking` is what could not be
+/// preloaded.
+pub(super) fn load(lacking: &[&str]) -> Result<Plugin, Refused> {
     let path = IMAGE_PATH.to_str().unwrap_or_default();
     // SAFETY: the code is not trusted; that is why this process has locked itself in.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| refused(Refusal::CannotOpen, words(&error)))?;
+        .map_err(|error| not_opened(words(&error), lacking))?;
     // SAFETY: the type is what the ABI says of this symbol; a library that lies breaks only this process.
     let entry: Entry = unsafe { library.get::<Entry>(ENTRY_SYMBOL.as_bytes()) }
         .map(|symbol| *symbol)
         .map_err(|error| refused(Refusal::SymbolMissing, words(&error)))?;
     std::mem::forget(library);
     // SAFETY: the entry takes nothing and returns a pointer, which is examined before it is used.
-    let table = unsafe { examine(entry()) }.map_err(|text| refused(Refusal::AbiMismatch, text))?;
+    let table =
+        unsafe { abi::examine(entry()) }.map_err(|bad| refused(Refusal::AbiMismatch, bad.to_string()))?;
     let (descriptor, parsed) = describe(table).map_err(|text| refused(Refusal::DescriptorInvalid, text))?;
     Ok(Plugin { table, descriptor, parsed })
+}
+
+/// Whose fault it is that the loader refused the library: its words name the library that it missed or found too old.
+fn not_opened(words: String, lacking: &[&str]) -> Refused {
+    let missing = lacking.iter().any(|name| words.contains(&format!("{name}: cannot open")));
+    let too_old = PRELOADED.iter().any(|name| words.contains(&format!("{name}: version `")));
+    refused(if missing || too_old { Refusal::LibraryLacking } else { Refusal::CannotOpen }, words)
 }
 
 fn refused(kind: Refusal, words: String) -> Refused {
@@ -50,48 +61,6 @@ fn refused(kind: Refusal, words: String) -> Refused {
 fn words(error: &libloading::Error) -> String {
     use std::error::Error;
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
-/// The part of a table that every ABI begins with.
-#[repr(C)]
-struct Head {
-    abi_major: u16,
-    abi_minor: u16,
-    size: u32,
-}
-
-/// Checks a table before it is taken for one.
-///
-/// # Safety
-/// The pointer is null, or points to a table of some ABI that lives as long as the process.
-unsafe fn examine(table: *const Table) -> Result<&'static Table, String> {
-    let Some(table) = NonNull::new(table.cast_mut()) else {
-        return Err("the entry point returned no table".into());
-    };
-    if !table.is_aligned() {
-        return Err("the entry point returned a misaligned address".into());
-    }
-    // SAFETY: every table begins with a head.
-    let head = unsafe { table.cast::<Head>().read() };
-    if head.abi_major != ABI_MAJOR {
-        return Err(format!(
-            "the plugin has ABI {}.{}, this host has {ABI_MAJOR}",
-            head.abi_major, head.abi_minor
-        ));
-    }
-    if (head.size as usize) < size_of::<Table>() {
-        return Err(format!("the table has {} bytes, ABI 1.0 has {}", head.size, size_of::<Table>()));
-    }
-    let functions = (size_of::<Table>() - size_of::<Head>()) / size_of::<usize>();
-    for index in 0..functions {
-        // SAFETY: the table is at least as large as ours, and after its head consists of addresses.
-        let address = unsafe { table.cast::<Head>().add(1).cast::<usize>().add(index).read() };
-        if address == 0 {
-            return Err(format!("function {index} of the table is null"));
-        }
-    }
-    // SAFETY: not null, aligned, of our major version, large enough, no null function.
-    Ok(unsafe { table.as_ref() })
 }
 
 fn describe(table: &Table) -> Result<(Bytes, Descriptor), String> {
@@ -109,4 +78,21 @@ fn describe(table: &Table) -> Result<(Bytes, Descriptor), String> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_library_that_is_missing_or_too_old_is_not_the_releases_fault() {
+        let kind = |words: &str, lacking: &[&str]| Refusal::try_from(not_opened(words.into(), lacking).kind);
+        let missing = "dlopen failed: libstdc++.so.6: cannot open shared object file: Permission denied";
+        assert_eq!(kind(missing, &["libstdc++.so.6"]), Ok(Refusal::LibraryLacking));
+        assert_eq!(kind(missing, &[]), Ok(Refusal::CannotOpen), "it was there, so something else is wrong");
+        let old = "dlopen failed: /lib/libstdc++.so.6: version `GLIBCXX_3.4.99' not found (required by x)";
+        assert_eq!(kind(old, &[]), Ok(Refusal::LibraryLacking));
+        for own in
+            ["x: file too short", "libz.so.1: cannot open shared object file", "x: version `A' not found"]
+        {
+            assert_eq!(kind(own, &["libstdc++.so.6"]), Ok(Refusal::CannotOpen), "{own}");
+        }
+    }
+}

@@ -17,7 +17,7 @@ use std::{fs::File, io, thread, time::Instant};
 const STACK_BYTES: usize = 2 * 1024 * 1024;
 
 /// What the worker's threads share; it lives as long as the process.
-struct Shared {
+pub(super) struct Shared {
     instance: Instance,
     answers: Answers,
     control: Queue<(Op, Job)>,
@@ -36,6 +36,12 @@ impl Shared {
         }
     }
 
+    /// Serves requests until the host closes the socket. The calling thread is the control thread; it is also the
+    /// one that ran the constructors.
+    pub(super) fn serve(&self) -> ! {
+        self.attend(&self.control)
+    }
+
     /// Runs what comes into one queue, for ever.
     fn attend(&self, queue: &Queue<(Op, Job)>) -> ! {
         loop {
@@ -45,9 +51,12 @@ impl Shared {
     }
 }
 
-/// Serves requests until the host closes the socket. The calling thread is the control thread; it is also the
-/// one that ran the constructors. Returns only where threads can't be had.
-pub(super) fn serve(plugin: Plugin, socket: &'static File, reader: FrameReader<&'static File>) -> io::Error {
+/// Starts all threads but the control thread. They answer nothing before they are asked.
+pub(super) fn start(
+    plugin: Plugin,
+    socket: &'static File,
+    reader: FrameReader<&'static File>,
+) -> io::Result<&'static Shared> {
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         instance: Instance::new(plugin, Occupancy::default()),
         answers: Answers::new(socket),
@@ -55,20 +64,13 @@ pub(super) fn serve(plugin: Plugin, socket: &'static File, reader: FrameReader<&
         health: Queue::new(),
         calls: Queue::new(),
     }));
-    match start_threads(shared, reader) {
-        Ok(()) => shared.attend(&shared.control),
-        Err(error) => error,
-    }
-}
-
-fn start_threads(shared: &'static Shared, reader: FrameReader<&'static File>) -> io::Result<()> {
     let spawn = |name: &str| thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
     for _ in 0..shared.instance.concurrency().clamp(1, POOL_MAX) {
         spawn("call").spawn(|| shared.attend(&shared.calls))?;
     }
     spawn("health").spawn(|| shared.attend(&shared.health))?;
     spawn("reader").spawn(|| read(shared, reader))?;
-    Ok(())
+    Ok(shared)
 }
 
 /// Hands requests out. The end of the socket is the end of the worker, whatever else runs in it.
@@ -94,6 +96,8 @@ fn accept(frame: bytes::Bytes, parts: &mut Parts) -> Result<Option<(Op, Job)>, S
     let mut request = Request::decode(frame).map_err(|error| error.to_string())?;
     let op = Op::try_from(request.op).map_err(|error| error.to_string())?;
     let part = std::mem::take(&mut request.body);
-    let body = parts.take(part, request.more, op.request_max()).map_err(|_| "a request is too long")?;
+    let body = parts
+        .take(part, request.more, op.request_max())
+        .map_err(|bad| format!("a request can't be put together: {bad:?}"))?;
     Ok(body.map(|body| (op, Job { request: Request { body, ..request }, arrived: Instant::now() })))
 }

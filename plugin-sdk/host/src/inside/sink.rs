@@ -1,7 +1,7 @@
 //! Sink: the bounded buffer that a plugin writes its output into.
 use bytes::Bytes;
 use fleetswap_plugin_abi as abi;
-use std::{ffi::c_void, panic::AssertUnwindSafe, ptr::NonNull};
+use std::{ffi::c_void, ptr::NonNull};
 
 /// Collects what the plugin writes, up to a bound.
 #[derive(Debug)]
@@ -16,23 +16,24 @@ impl Output {
         Self { bytes: Vec::new(), max, overflowed: false }
     }
 
-    /// Runs `work` with a sink into this buffer, and returns the status with what was written. A plugin that
-    /// ignores the sink's refusal is told so by the status.
+    /// Runs `work` with a sink into this buffer, and returns the status with what was written. Output beyond the
+    /// bound is too large whatever the plugin makes of the sink's refusal; words of an error are only cut.
     pub(super) fn collect(mut self, work: impl FnOnce(*const abi::Sink) -> abi::Status) -> Answer {
         let sink = abi::Sink { context: (&raw mut self).cast(), write };
         let status = work(&raw const sink);
-        if self.overflowed {
+        if self.overflowed && matches!(status, abi::Status::OK | abi::Status::TOO_LARGE) {
             return Answer { status: abi::Status::TOO_LARGE, body: Bytes::new() };
         }
         Answer { status, body: self.bytes.into() }
     }
 
     fn append(&mut self, bytes: &[u8]) -> abi::Status {
-        if bytes.len() > self.max - self.bytes.len() {
+        let room = self.max - self.bytes.len();
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if bytes.len() > room {
             self.overflowed = true;
             return abi::Status::TOO_LARGE;
         }
-        self.bytes.extend_from_slice(bytes);
         abi::Status::OK
     }
 }
@@ -59,8 +60,7 @@ unsafe extern "C" fn write(context: *mut c_void, bytes: abi::Bytes) -> abi::Stat
     };
     // SAFETY: the plugin says that these bytes are readable until this returns.
     let bytes = unsafe { slice(bytes) };
-    // An allocation that fails must not unwind into the plugin.
-    std::panic::catch_unwind(AssertUnwindSafe(|| output.append(bytes))).unwrap_or(abi::Status::TOO_LARGE)
+    output.append(bytes)
 }
 
 /// The bytes that a plugin points to.
@@ -106,7 +106,13 @@ mod tests {
     fn a_plugin_that_ignores_the_refusal_still_gets_too_large() {
         let answer = write_all(4, &["abcde"], abi::Status::OK);
         assert_eq!(answer, Answer::only(abi::Status::TOO_LARGE));
-        assert_eq!(write_all(4, &["abc", "de"], abi::Status::ERROR), Answer::only(abi::Status::TOO_LARGE));
+        assert_eq!(write_all(4, &["abc", "de"], abi::Status::TOO_LARGE), answer);
+    }
+
+    #[test]
+    fn an_error_whose_words_are_too_long_stays_that_error_with_its_words_cut() {
+        let answer = write_all(4, &["abc", "de", "f"], abi::Status::PANIC);
+        assert_eq!(answer, Answer { status: abi::Status::PANIC, body: Bytes::from_static(b"abcd") });
     }
 
     #[test]

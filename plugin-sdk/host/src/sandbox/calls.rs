@@ -1,4 +1,5 @@
 //! System calls that a worker may make; every other one gets EPERM.
+use fleetswap_inspect::elf::Glibc;
 use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use std::collections::BTreeMap;
 
@@ -96,9 +97,8 @@ const OPEN_REFUSED: i32 = libc::O_ACCMODE
 /// The whole allowlist for the process `pid`.
 pub(super) fn allowed(pid: u32) -> Result<Rules, BackendError> {
     let mut rules: Rules = FREE.iter().chain(FREE_OLD).map(|&call| (call, Vec::new())).collect();
-    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, not_writable_and_executable()?);
-    }
+    rules.insert(libc::SYS_mmap, not_writable_and_executable(&[private_memory()?])?);
+    rules.insert(libc::SYS_mprotect, not_writable_and_executable(&[])?);
     rules.insert(libc::SYS_clone, vec![only_threads()?]);
     // abort() is a tgkill to the own thread, and must be seen as SIGABRT.
     rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![equal(0, u64::from(pid))?])?]);
@@ -109,9 +109,31 @@ pub(super) fn allowed(pid: u32) -> Result<Rules, BackendError> {
     rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![equal(0, 0)?, pointer_null(2)?])?]);
     // The dynamic loader opens and examines the image.
     rules.insert(libc::SYS_openat, vec![SeccompRule::new(vec![masked(2, OPEN_REFUSED, 0)?])?]);
-    let empty_path = masked(3, libc::AT_EMPTY_PATH, libc::AT_EMPTY_PATH)?;
-    rules.insert(libc::SYS_newfstatat, vec![SeccompRule::new(vec![empty_path])?]);
+    if fstat_needs_newfstatat() {
+        // The path should be empty, but a filter can't read it. Decision 0008 says what follows.
+        let empty_path = masked(3, libc::AT_EMPTY_PATH, libc::AT_EMPTY_PATH)?;
+        rules.insert(libc::SYS_newfstatat, vec![SeccompRule::new(vec![empty_path])?]);
+    }
     Ok(rules)
+}
+
+/// Whether the C library's `fstat`, with which the loader examines the image, is `newfstatat`: so it is in glibc
+/// before 2.39.
+fn fstat_needs_newfstatat() -> bool {
+    glibc() < Glibc::parse("2.39")
+}
+
+#[cfg(target_env = "gnu")]
+fn glibc() -> Option<Glibc> {
+    // SAFETY: the C library returns a text that lives as long as the process.
+    let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
+    Glibc::parse(version.to_str().ok()?)
+}
+
+/// Another C library: nothing is known of it.
+#[cfg(not(target_env = "gnu"))]
+const fn glibc() -> Option<Glibc> {
+    None
 }
 
 /// Commands of `fcntl`: without `F_SETOWN`, which has the kernel send signals to other processes.
@@ -124,13 +146,19 @@ const FCNTL: [u64; 6] = [
     libc::F_SETFL as u64,
 ];
 
-/// Of write and execute at most one.
-fn not_writable_and_executable() -> Result<Vec<SeccompRule>, BackendError> {
+/// Of write and execute at most one, and all the `others`.
+fn not_writable_and_executable(others: &[SeccompCondition]) -> Result<Vec<SeccompRule>, BackendError> {
     let both = libc::PROT_WRITE | libc::PROT_EXEC;
     [0, libc::PROT_WRITE, libc::PROT_EXEC]
         .into_iter()
-        .map(|allowed| SeccompRule::new(vec![masked(2, both, allowed)?]))
+        .map(|allowed| SeccompRule::new([&[masked(2, both, allowed)?], others].concat()))
         .collect()
+}
+
+/// Memory that the watch sees. Shared memory stays when it is no longer mapped, and huge pages from the system's
+/// own stock are in none of the figures that the watch adds up.
+fn private_memory() -> Result<SeccompCondition, BackendError> {
+    masked(3, libc::MAP_TYPE | libc::MAP_HUGETLB, libc::MAP_PRIVATE)
 }
 
 /// `clone` makes a thread of this process, in the namespaces of this process.

@@ -5,15 +5,19 @@
 use crate::Limits;
 use rustix::{
     io::Result,
-    process::{Resource, Rlimit, setrlimit},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-/// Sets soft and hard limits; the worker can't raise them again.
+/// Bytes of a core dump: less than any, so that none is written to a file. With 0 it would still go to a program, if
+/// the system has one for that; 1 is the kernel's own mark for "not there either" (`do_coredump` in fs/coredump.c).
+const CORE_BYTES: u64 = 1;
+
+/// Lowers soft and hard limits; the worker can't raise them again. What was lower before stays.
 pub(super) fn set(limits: &Limits) -> Result<()> {
     let bounds = [
         (Resource::As, limits.address_space()),
         (Resource::Nofile, u64::from(limits.open_files)),
-        (Resource::Core, 0),
+        (Resource::Core, CORE_BYTES),
         (Resource::Fsize, 0),
         (Resource::Memlock, 0),
         (Resource::Msgqueue, 0),
@@ -21,7 +25,8 @@ pub(super) fn set(limits: &Limits) -> Result<()> {
         (Resource::Rtprio, 0),
     ];
     for (resource, bound) in bounds {
-        setrlimit(resource, Rlimit { current: Some(bound), maximum: Some(bound) })?;
+        let bound = Some(getrlimit(resource).maximum.map_or(bound, |present| present.min(bound)));
+        setrlimit(resource, Rlimit { current: bound, maximum: bound })?;
     }
     Ok(())
 }

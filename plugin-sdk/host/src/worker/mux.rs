@@ -1,7 +1,7 @@
 //! Mux: many requests over one socket, each with an id that it keeps until its reply came.
 use crate::{
     CallError, Death,
-    frames::{self, Op, Parts, Reply, Request},
+    frames::{self, BadPart, Op, Parts, Reply, Request},
     launcher::Frames,
 };
 use bytes::{Buf, Bytes, BytesMut};
@@ -104,10 +104,8 @@ impl Mux {
             return Err(format!("it answered request {id}, which it was not asked"));
         };
         let max = pending.op.reply_max();
-        let whole = pending
-            .parts
-            .take(reply.body, reply.more, max)
-            .map_err(|_| format!("its reply to {} has more than {max} bytes", pending.op.name()))?;
+        let whole =
+            pending.parts.take(reply.body, reply.more, max).map_err(|bad| bad_reply(pending.op, &bad))?;
         if let Some(body) = whole
             && let Some(pending) = table.pending.remove(&id)
         {
@@ -166,6 +164,15 @@ impl Mux {
     /// A panic while the lock is held would be a bug of the standard maps; the table is used on.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bad_reply(op: Op, bad: &BadPart) -> String {
+    match bad {
+        BadPart::TooLong => format!("its reply to {} has more than {} bytes", op.name(), op.reply_max()),
+        BadPart::Short(len) => {
+            format!("a part of its reply to {} has {len} bytes, and more follow", op.name())
+        }
     }
 }
 

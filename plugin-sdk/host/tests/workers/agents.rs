@@ -5,7 +5,7 @@ use crate::{
     prison::ways_out,
 };
 use fleetswap_host::{LogSink, WorkerSpec};
-use rustix::process::{Gid, Pid, Signal, Uid, kill_process};
+use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, kill_process, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::{
     collections::BTreeMap,
@@ -23,6 +23,16 @@ const LACKS: &str = "--host-without-landlock";
 
 /// `argv[1]` of this program as a host of an ordinary user, whose worker tries to get out.
 const ORDINARY: &str = "--host-of-an-ordinary-user";
+/// `argv[1]` of this program as a host that may have no more threads than its worker begins with.
+const CROWDED: &str = "--host-out-of-threads";
+/// `argv[1]` of this program as a host that may have few descriptors.
+const NARROW: &str = "--host-with-few-descriptors";
+/// Descriptors of such a host: fewer than a worker gets elsewhere.
+const NARROW_MAX: u64 = 40;
+/// Threads and processes that the user of such a host may have: its own, the launcher's, a worker's first few.
+const CROWD_MAX: u64 = 8;
+/// The user of such a host, who has nothing else running.
+const LONELY: u32 = 65_431;
 /// An ordinary user: `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -31,7 +41,16 @@ pub(crate) fn run_if_asked() -> bool {
     let mode = std::env::args().nth(1).unwrap_or_default();
     match mode.as_str() {
         LACKS => hide_landlock(),
-        ORDINARY => become_ordinary(),
+        ORDINARY => become_ordinary(NOBODY),
+        CROWDED => {
+            become_ordinary(LONELY);
+            let most = Rlimit { current: Some(CROWD_MAX), maximum: Some(CROWD_MAX) };
+            setrlimit(Resource::Nproc, most).unwrap();
+        }
+        NARROW => {
+            let most = Rlimit { current: Some(NARROW_MAX), maximum: Some(NARROW_MAX) };
+            setrlimit(Resource::Nofile, most).unwrap();
+        }
         WAITS => {}
         _ => return false,
     }
@@ -42,6 +61,15 @@ pub(crate) fn run_if_asked() -> bool {
                 let level = fleetswap_host::sandbox_level().unwrap_err();
                 let error = LAUNCHER.launch(&specimen(&[]), spec()).await.unwrap_err();
                 println!("{}\n{} {:?} {error}", level.piece, error.code(), error.fault());
+            }
+            CROWDED => {
+                let error = LAUNCHER.launch(&HONEST, spec()).await.unwrap_err();
+                println!("{} {:?} {error}", error.code(), error.fault());
+            }
+            NARROW => {
+                let limits = format!("/proc/{}/limits", active().await.pid());
+                let limits = std::fs::read_to_string(limits).unwrap();
+                println!("{}", limits.lines().find(|line| line.starts_with("Max open files")).unwrap());
             }
             ORDINARY => {
                 let worker = active().await;
@@ -56,10 +84,10 @@ pub(crate) fn run_if_asked() -> bool {
 }
 
 /// Gives up being root. The specimen is compiled before, where root may write.
-fn become_ordinary() {
+fn become_ordinary(user: u32) {
     LazyLock::force(&HONEST);
     rustix::thread::set_thread_groups(&[]).unwrap();
-    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
     rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
     rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
     // A service that starts as an ordinary user is dumpable; one that changed its user is not.
@@ -130,6 +158,24 @@ pub(crate) async fn a_worker_of_an_ordinary_user_is_locked_in_as_well() {
     let output = this_program(ORDINARY).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text, "Uid:\t65534\t65534\t65534\t65534 fine []\n");
+}
+
+pub(crate) async fn a_host_out_of_threads_does_not_blame_the_release() {
+    if !rustix::process::geteuid().is_root() {
+        println!("  not root: no user of its own for this test");
+        return;
+    }
+    let output = this_program(CROWDED).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("WORKER_START_FAILED Host"), "{text}");
+    assert!(text.contains("threads of a worker"), "{text}");
+}
+
+pub(crate) async fn a_worker_gets_no_more_descriptors_than_its_host() {
+    let output = this_program(NARROW).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(words, ["Max", "open", "files", "40", "40", "files"]);
 }
 
 /// This program as a worker, started by hand.

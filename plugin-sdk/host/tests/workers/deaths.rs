@@ -5,7 +5,7 @@ use fleetswap_host::{CallError, Cause, Limits, Worker, WorkerSpec};
 use std::time::Duration;
 
 /// Has the worker die in a call, and returns the cause.
-async fn die(worker: &Worker, how: &'static str) -> Cause {
+pub(crate) async fn die(worker: &Worker, how: &'static str) -> Cause {
     let error = worker.call("die", Bytes::from_static(how.as_bytes()), PATIENCE).await.unwrap_err();
     let CallError::Died { written: true, death } = error else { panic!("{how}: {error:?}") };
     assert_eq!(death.running, ["call die"], "{how}");
@@ -84,6 +84,7 @@ pub(crate) async fn a_worker_that_breaks_the_protocol_is_ended() {
         ("forge", "it answered request 999, which it was not asked"),
         ("nonsense", "a reply can't be read"),
         ("huge", "a frame can't be read"),
+        ("part", "a part of its reply to call has 0 bytes"),
     ] {
         let worker = active().await;
         let Cause::Protocol(what) = die(&worker, how).await else { panic!("{how}: {:?}", worker.death()) };
@@ -111,6 +112,14 @@ pub(crate) async fn a_worker_with_too_many_threads_is_ended() {
     let _ = worker.call("threads", Bytes::from_static(b"40"), PATIENCE).await;
     let death = worker.ended().await;
     assert_eq!(death.code(), "WORKER_THREADS", "{death}");
+}
+
+pub(crate) async fn a_worker_whose_main_thread_ended_is_ended() {
+    let image = specimen(&["ON_CREATE=syscall(SYS_exit,0)"]);
+    let worker = LAUNCHER.launch(&image, spec()).await.unwrap();
+    let error = worker.create(Bytes::new()).await.unwrap_err();
+    assert!(error.to_string().contains("its main thread ended"), "{error}");
+    let Cause::Protocol(_) = worker.ended().await.cause else { panic!("{:?}", worker.death()) };
 }
 
 pub(crate) async fn calls_after_a_death_know_that_they_were_not_written() {

@@ -1,5 +1,5 @@
 //! From an image to a loaded worker, or to a clear reason why not.
-use crate::plugin::{LAUNCHER, image, launch, limits, spec, specimen, until};
+use crate::plugin::{LAUNCHER, image, launch, limits, needs_newer_library, spec, specimen, until};
 use bytes::Bytes;
 use fleetswap_host::{Cause, Fault, Limits, LoadError, LogLine, LogSink, LogSource, WorkerSpec};
 use std::time::Duration;
@@ -66,6 +66,12 @@ pub(crate) async fn a_library_that_was_not_preloaded_is_missed_in_the_loaders_wo
     assert!(text.contains("libother.so: cannot open shared object file"), "{text}");
 }
 
+pub(crate) async fn a_system_library_that_is_too_old_is_the_hosts_lack() {
+    let (code, fault, text) = refused(LAUNCHER.launch(&needs_newer_library(), spec()).await);
+    assert_eq!((code, fault), ("LOAD_HOST_LACKS", Fault::Host), "{text}");
+    assert!(text.contains("version `GLIBCXX_9.9.9' not found"), "{text}");
+}
+
 pub(crate) async fn a_library_without_the_entry_point_is_refused() {
     let (code, fault, text) = refused(launch(&["NO_ENTRY"]).await);
     assert_eq!((code, fault), ("LOAD_SYMBOL_MISSING", Fault::Release));
@@ -123,6 +129,16 @@ pub(crate) async fn a_constructor_that_does_not_end_runs_out_of_time() {
             LAUNCHER.launch(&image, WorkerSpec { limits: limits.clone(), ..spec() }).await.unwrap_err();
         assert_eq!((error.code(), error.fault()), ("LOAD_TIMEOUT", Fault::Release), "{error}");
         assert!(error.to_string().ends_with("400 ms; its last line: constructor ran"), "{error}");
+    }
+    until("the end of all children", || children().is_empty()).await;
+}
+
+pub(crate) async fn a_host_too_slow_to_lock_a_worker_in_blames_itself() {
+    for load_timeout in [Duration::ZERO, Duration::from_millis(1)] {
+        let limits = Limits { load_timeout, ..limits() };
+        let result = LAUNCHER.launch(&specimen(&[]), WorkerSpec { limits, ..spec() }).await;
+        let (code, fault, text) = refused(result);
+        assert_eq!((code, fault), ("WORKER_START_FAILED", Fault::Host), "{text}");
     }
     until("the end of all children", || children().is_empty()).await;
 }

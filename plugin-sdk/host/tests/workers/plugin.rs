@@ -29,22 +29,46 @@ pub(crate) fn clean_up() {
     drop(FOLDER.lock().unwrap().take());
 }
 
+fn folder() -> PathBuf {
+    FOLDER.lock().unwrap().as_ref().unwrap().path().to_owned()
+}
+
 fn compile(command: &mut Command) -> Image {
     static COUNT: Mutex<u32> = Mutex::new(0);
     let mut count = COUNT.lock().unwrap();
     *count += 1;
-    let out = FOLDER.lock().unwrap().as_ref().unwrap().path().join(format!("{count}.so"));
-    let result = command.arg("-o").arg(&out).output().unwrap();
-    assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
+    let out = folder().join(format!("{count}.so"));
+    build(command, &out);
     image(&std::fs::read(out).unwrap())
+}
+
+fn build(command: &mut Command, out: &Path) {
+    let result = command.arg("-o").arg(out).output().unwrap();
+    assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
+}
+
+fn cc() -> Command {
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-O1", "-w", "-I"]).arg(here("../../../include"));
+    cc
 }
 
 /// The C specimen with these definitions, `NAME=value`.
 pub(crate) fn specimen(definitions: &[&str]) -> Image {
-    let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O1", "-w", "-I"]).arg(here("../../../include"));
+    let mut cc = cc();
     cc.arg(here("specimen.c")).args(definitions.iter().map(|definition| format!("-D{definition}")));
     compile(&mut cc)
+}
+
+/// The C specimen, linked with a libstdc++ newer than any.
+pub(crate) fn needs_newer_library() -> Image {
+    let (source, versions) = (folder().join("newer.c"), folder().join("newer.map"));
+    std::fs::write(&source, "int newest(void) { return 0; }\n").unwrap();
+    std::fs::write(&versions, "GLIBCXX_9.9.9 { newest; };\n").unwrap();
+    let library = folder().join("libstdc++.so.6");
+    let script = format!("-Wl,--version-script={}", versions.display());
+    build(cc().arg(&source).args(["-Wl,-soname,libstdc++.so.6", &script]), &library);
+    compile(cc().arg("-DON_LOAD=newest()").arg(here("specimen.c")).arg(&library))
 }
 
 /// The Rust specimen.

@@ -1,7 +1,11 @@
 //! What the sandbox refuses and what it allows. Run as root and as anybody else alike.
-use crate::plugin::{LAUNCHER, PATIENCE, active, ask, launch, rusty, spec};
+use crate::{
+    deaths::die,
+    plugin::{LAUNCHER, PATIENCE, active, ask, launch, rusty, spec},
+};
 use bytes::Bytes;
-use fleetswap_host::Worker;
+use fleetswap_host::{Cause, Worker};
+use fleetswap_inspect::elf::Glibc;
 
 /// What a plugin may try, and the error that it must get.
 const FORBIDDEN: &[(&str, &str)] = &[
@@ -29,8 +33,13 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("tgkill_parent", "EPERM"),
     ("ptrace", "EPERM"),
     ("mmap_wx", "EPERM"),
+    ("mmap_shared", "EPERM"),
+    ("mmap_shared_validate", "EPERM"),
+    ("mmap_huge", "EPERM"),
     ("mprotect_wx", "EPERM"),
     ("memfd", "EPERM"),
+    #[cfg(target_arch = "x86_64")]
+    ("x32", "EPERM"),
     ("io_uring", "EPERM"),
     ("bpf", "EPERM"),
     ("seccomp", "EPERM"),
@@ -58,14 +67,62 @@ pub(crate) async fn ways_out(worker: &Worker) -> Vec<String> {
 pub(crate) async fn what_is_forbidden_is_refused() {
     let worker = active().await;
     assert_eq!(ways_out(&worker).await, [""; 0]);
-    assert_eq!(ask(&worker, "attempt", "name_thread").await, "OK", "the test can tell a success");
+    for what in ["name_thread", "mmap_private"] {
+        assert_eq!(ask(&worker, "attempt", what).await, "OK", "the test can tell a success");
+    }
     assert!(worker.death().is_none());
+}
+
+pub(crate) async fn neither_the_host_nor_another_worker_can_be_looked_into() {
+    let (worker, other) = (active().await, active().await);
+    let host = std::process::id();
+    for path in [
+        format!("/proc/{host}/fd/0"),
+        format!("/proc/{host}/fd"),
+        format!("/proc/{host}/mem"),
+        format!("/proc/{host}/maps"),
+        format!("/proc/{host}/environ"),
+        format!("/proc/{}/fd/3", other.pid()),
+        format!("/proc/{}/fd/4", other.pid()),
+        format!("/proc/{}/mem", other.pid()),
+    ] {
+        assert!(path.ends_with("/fd") || std::fs::symlink_metadata(&path).is_ok(), "{path} is there");
+        assert_eq!(ask(&worker, "attempt", &path).await, "EACCES", "{path}");
+    }
+}
+
+pub(crate) async fn a_worker_leaves_no_core_dump() {
+    let worker = active().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.pid())).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    let core: Vec<&str> = core.split_whitespace().collect();
+    // Too small for a file, and what the kernel takes for "to no program either".
+    assert_eq!(core, ["1", "1", "bytes"]);
+}
+
+/// What decision 0008 says about `newfstatat`: an older C library needs it, and then it sees more than it should.
+pub(crate) async fn a_files_metadata_is_seen_only_where_the_c_library_can_not_do_without_the_call() {
+    // SAFETY: the C library returns a text that lives as long as the process.
+    let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) }.to_str().unwrap();
+    let needs_the_call = Glibc::parse(version) < Glibc::parse("2.39");
+    let worker = active().await;
+    let expected = if needs_the_call { "OK" } else { "EPERM" };
+    assert_eq!(ask(&worker, "attempt", "stat_flag").await, expected, "glibc {version}");
+    assert_eq!(ask(&worker, "attempt", "stat").await, "EPERM");
+}
+
+pub(crate) async fn old_ways_to_call_the_kernel_end_the_worker() {
+    if cfg!(target_arch = "x86_64") {
+        let cause = die(&active().await, "32-bit call").await;
+        // The latter where the kernel has no such calls at all.
+        assert!(matches!(cause, Cause::Signal(libc::SIGSYS | libc::SIGSEGV)), "{cause:?}");
+    }
 }
 
 pub(crate) async fn what_an_honest_plugin_needs_works() {
     let worker = active().await;
     assert_eq!(ask(&worker, "work", "").await, "fine");
-    let worker = launch(&["ON_LOAD=pthread_create(&(pthread_t){0},0,count_one,0)"]).await.unwrap();
+    let worker = launch(&["ON_LOAD=pthread_create(&(pthread_t){0},0,do_nothing,0)"]).await.unwrap();
     worker.create(Bytes::new()).await.unwrap();
     assert_eq!(ask(&worker, "work", "").await, "fine");
 }

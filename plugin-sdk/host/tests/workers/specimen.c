@@ -1,8 +1,8 @@
 /*
  * A plugin that does what a test tells it to, good or bad.
  *
- * Built by the tests with -D ON_LOAD=..., ON_CREATE=..., ON_HEALTH=..., ON_DESTROY=... (statements), NAME, VERSION,
- * CONCURRENCY, MAJOR, and NO_ENTRY or NO_TABLE.
+ * Built by the tests with -D ON_LOAD=..., ON_CREATE=..., ON_ACTIVATE=..., ON_HEALTH=..., ON_DESTROY=...
+ * (statements), NAME, VERSION, CONCURRENCY, MAJOR, INSTANCE, and NO_ENTRY or NO_TABLE.
  */
 #define _GNU_SOURCE
 #include "fleetswap_plugin.h"
@@ -46,11 +46,17 @@
 #ifndef ON_CREATE
 #define ON_CREATE
 #endif
+#ifndef ON_ACTIVATE
+#define ON_ACTIVATE
+#endif
 #ifndef ON_HEALTH
 #define ON_HEALTH
 #endif
 #ifndef ON_DESTROY
 #define ON_DESTROY
+#endif
+#ifndef INSTANCE
+#define INSTANCE &counter
 #endif
 
 typedef fleetswap_status function(struct fleetswap_bytes input, const struct fleetswap_sink *out);
@@ -58,7 +64,7 @@ typedef fleetswap_status function(struct fleetswap_bytes input, const struct fle
 static const struct fleetswap_host *host;
 static uint8_t *state;
 static size_t state_len;
-static _Atomic int counter, inside, peak;
+static _Atomic int counter, inside, peak, checks;
 
 static fleetswap_status put(const struct fleetswap_sink *out, const void *data, size_t len) {
     struct fleetswap_bytes bytes = {data, len};
@@ -67,6 +73,12 @@ static fleetswap_status put(const struct fleetswap_sink *out, const void *data, 
 
 static fleetswap_status say(const struct fleetswap_sink *out, const char *text) {
     return put(out, text, strlen(text));
+}
+
+/* Writes so many bytes, whatever the sink says, and returns the status. */
+static fleetswap_status words(const struct fleetswap_sink *out, long len, fleetswap_status status) {
+    for (; len > 0; len--) put(out, "x", 1);
+    return status;
 }
 
 static long number(struct fleetswap_bytes input) {
@@ -83,6 +95,10 @@ static void nap(long ms) {
 static void *sleep_for_ever(void *unused) {
     while (!unused) nap(1000000);
     return 0;
+}
+
+static void *do_nothing(void *unused) {
+    return unused;
 }
 
 static void *count_one(void *unused) {
@@ -167,6 +183,16 @@ static fleetswap_status answer(struct fleetswap_bytes input, const struct fleets
     return number(input);
 }
 
+/* getpid() as 32-bit programs call it. */
+static void old_system_call(void) {
+#ifdef __x86_64__
+    long result = 20;
+    __asm__ volatile("int $0x80" : "+a"(result) : : "memory");
+#else
+    abort();
+#endif
+}
+
 static fleetswap_status die(struct fleetswap_bytes input, const struct fleetswap_sink *out) {
     switch (input.data[0]) {
     case 'a': abort();
@@ -180,6 +206,8 @@ static fleetswap_status die(struct fleetswap_bytes input, const struct fleetswap
     case 'f': (void)!write(3, "\0\0\0\3\x08\xe7\x07", 7); break; /* a reply to request 999 */
     case 'n': (void)!write(3, "\0\0\0\2\xff\xff", 6); break;     /* no message */
     case 'h': (void)!write(3, "\xff\xff\xff\xff", 4); break;     /* a huge frame */
+    case 'p': (void)!write(3, "\0\0\0\4\x08\x03\x20\x01", 8); break; /* an empty part of this reply */
+    case '3': old_system_call(); break;
     }
     return say(out, "alive");
 }
@@ -231,10 +259,18 @@ static fleetswap_status flood(struct fleetswap_bytes input, const struct fleetsw
     return say(out, "flooded");
 }
 
-/* Tries what is forbidden and says how it went, as an error number. */
+/* getpid() as x32 programs call it. */
+#define X32_GETPID (0x40000000 | SYS_getpid)
+
+static long map(int flags) {
+    return mmap(0, 4096, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0;
+}
+
+/* Tries what is forbidden and says how it went, as an error number. A path is opened for reading. */
 static long try_it(const char *what) {
 #define CASE(name) if (!strcmp(what, #name))
     char *none[] = {0};
+    if (what[0] == '/') return open(what, O_RDONLY);
     struct rlimit limit = {1 << 20, 1 << 20};
     uint64_t clone3_args[11] = {0};
     CASE(passwd) return open("/etc/passwd", O_RDONLY);
@@ -245,6 +281,8 @@ static long try_it(const char *what) {
     CASE(create) return open("/tmp/specimen", O_CREAT | O_WRONLY, 0600);
     CASE(tmpfile) return open("/tmp", O_TMPFILE | O_RDWR, 0600);
     CASE(stat) return syscall(SYS_newfstatat, AT_FDCWD, "/etc/passwd", &(struct stat){0}, 0);
+    CASE(stat_flag) return syscall(SYS_newfstatat, AT_FDCWD, "/etc/passwd", &(struct stat){0}, AT_EMPTY_PATH);
+    CASE(x32) return syscall(X32_GETPID);
     CASE(unlink) return unlink("/tmp/specimen");
     CASE(socket_unix) return socket(AF_UNIX, SOCK_STREAM, 0);
     CASE(socket_inet) return socket(AF_INET, SOCK_STREAM, 0);
@@ -261,6 +299,10 @@ static long try_it(const char *what) {
     CASE(tgkill_parent) return syscall(SYS_tgkill, getppid(), getppid(), 0);
     CASE(ptrace) return ptrace(PTRACE_TRACEME, 0, 0, 0);
     CASE(mmap_wx) return mmap(0, 4096, PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0;
+    CASE(mmap_private) return map(MAP_PRIVATE);
+    CASE(mmap_shared) return map(MAP_SHARED);
+    CASE(mmap_shared_validate) return map(MAP_SHARED_VALIDATE);
+    CASE(mmap_huge) return map(MAP_PRIVATE | MAP_HUGETLB);
     CASE(mprotect_wx) {
         void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return mprotect(page, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
@@ -335,7 +377,7 @@ static fleetswap_status create(const struct fleetswap_host *given, struct fleets
                                fleetswap_instance *instance, const struct fleetswap_sink *error) {
     ON_CREATE;
     host = given;
-    *instance = &counter;
+    *instance = INSTANCE;
     if (config.len && config.data[0] == '!') {
         say(error, "{\"code\":\"BAD_CONFIG\",\"message\":\"it begins with !\"}");
         return FLEETSWAP_ERROR;
@@ -365,6 +407,11 @@ static fleetswap_status turn(fleetswap_instance instance, const struct fleetswap
     return FLEETSWAP_OK;
 }
 
+static fleetswap_status activate(fleetswap_instance instance, const struct fleetswap_sink *error) {
+    ON_ACTIVATE;
+    return turn(instance, error);
+}
+
 static fleetswap_status save_state(fleetswap_instance instance, uint32_t version, const struct fleetswap_sink *out) {
     (void)instance;
     return version == 1 ? put(out, state, state_len) : FLEETSWAP_UNSUPPORTED;
@@ -388,7 +435,7 @@ static void destroy(fleetswap_instance instance) {
 
 static const struct fleetswap_table table = {
     MAJOR, FLEETSWAP_ABI_MINOR, sizeof table, describe, create, health,
-    call, turn, turn, save_state, restore_state, destroy,
+    call, activate, turn, save_state, restore_state, destroy,
 };
 
 #ifndef NO_ENTRY

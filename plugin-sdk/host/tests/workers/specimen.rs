@@ -72,7 +72,8 @@ extern "C" fn describe(out: *const Sink) -> i32 {
     )
 }
 
-extern "C" fn create(_: *const c_void, _: Bytes, _: *mut *mut c_void, _: *const Sink) -> i32 {
+extern "C" fn create(_: *const c_void, _: Bytes, instance: *mut *mut c_void, _: *const Sink) -> i32 {
+    unsafe { *instance = (&raw const TABLE).cast_mut().cast() };
     0
 }
 

@@ -344,6 +344,13 @@ fn a_field_may_be_required_without_being_listed() {
     assert!(only(&output(&needed, &free)).0);
     assert!(input(&needed, &free).is_empty());
     assert!(output(&free, &needed).is_empty());
+    let ruled = json!({"required": ["zone"], "properties": {"zone": {"type": "integer"}}});
+    let optional = json!({"properties": {"zone": {"type": "integer"}}});
+    assert_eq!(
+        only(&input(&needed, &ruled)),
+        (true, "time: input field `zone` has a rule now (callers may send what it refuses)")
+    );
+    assert!(input(&needed, &optional).is_breaking());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is known about requests when replies come, don't come, or come wrongly.
 use super::*;
 use crate::{Cause, frames::FrameReader};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{os::unix::net::UnixStream as StdStream, sync::LazyLock};
 use tokio::{net::UnixStream, sync::Semaphore};
 
@@ -15,19 +16,36 @@ fn call(function: &str, body: usize) -> Request {
     Request { function: function.into(), body: vec![b'x'; body].into(), ..Request::default() }
 }
 
-fn reply(id: u64, more: bool) -> Reply {
-    Reply { id, status: 0, body: Bytes::from_static(b"ok"), more }
+/// The last part of a reply.
+fn reply(id: u64) -> Reply {
+    Reply { id, status: 0, body: Bytes::from_static(b"ok"), more: false }
+}
+
+/// A part of the first reply, which more follow.
+fn part(len: usize) -> Reply {
+    Reply { id: 1, status: 0, body: vec![0; len].into(), more: true }
 }
 
 /// A mux whose writer writes into the returned socket.
 fn connected() -> (Arc<Mux>, StdStream, tokio::task::JoinHandle<io::Result<()>>) {
     let (ours, theirs) = StdStream::pair().unwrap();
+    let (mux, writer) = writes_to(ours);
+    (mux, theirs, writer)
+}
+
+fn writes_to(ours: StdStream) -> (Arc<Mux>, tokio::task::JoinHandle<io::Result<()>>) {
     ours.set_nonblocking(true).unwrap();
     let (_, half) = UnixStream::from_std(ours).unwrap().into_split();
     let (mux, queue) = Mux::new();
     let mux = Arc::new(mux);
     let writer = tokio::spawn(write(Arc::clone(&mux), half, queue));
-    (mux, theirs, writer)
+    (mux, writer)
+}
+
+/// Whether a socket takes no more bytes now.
+fn is_full(socket: &StdStream) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::OUT)];
+    poll(&mut polled, Some(&Timespec::default())).unwrap() == 0
 }
 
 async fn until(mut done: impl FnMut() -> bool) {
@@ -46,28 +64,41 @@ async fn a_request_is_answered_by_the_reply_of_its_id() {
     for name in ["a", "b"] {
         assert_eq!(Request::decode(frames.next().unwrap().unwrap()).unwrap().function, name);
     }
-    mux.accept(reply(2, false)).unwrap();
-    mux.accept(reply(1, true)).unwrap();
-    mux.accept(reply(1, false)).unwrap();
+    mux.accept(reply(2)).unwrap();
+    mux.accept(reply(1)).unwrap();
     assert_eq!(second.await.unwrap().unwrap().1, "ok");
-    assert_eq!(first.await.unwrap().unwrap().1, "okok");
+    assert_eq!(first.await.unwrap().unwrap().1, "ok");
+}
+
+#[tokio::test]
+async fn a_reply_in_parts_is_put_together_and_one_in_crumbs_breaks_the_protocol() {
+    let (mux, _worker, _writer) = connected();
+    let answer = mux.send(Request { op: Op::SaveState as i32, ..Request::default() }, place());
+    until(|| !mux.running().is_empty()).await;
+    mux.accept(part(frames::PART_MAX)).unwrap();
+    for len in [0, 1, frames::PART_MAX - 1] {
+        let broken = mux.accept(part(len)).unwrap_err();
+        assert!(broken.contains(&format!("a part of its reply to save_state has {len} bytes")), "{broken}");
+    }
+    mux.accept(reply(1)).unwrap();
+    assert_eq!(answer.await.unwrap().unwrap().1.len(), frames::PART_MAX + 2);
 }
 
 #[tokio::test]
 async fn a_reply_that_nobody_asked_for_or_that_comes_twice_breaks_the_protocol() {
     let (mux, _worker, _writer) = connected();
-    assert!(mux.accept(reply(1, false)).unwrap_err().contains("request 1"));
+    assert!(mux.accept(reply(1)).unwrap_err().contains("request 1"));
     let _answer = mux.send(call("a", 1), place());
     until(|| !mux.running().is_empty()).await;
-    mux.accept(reply(1, false)).unwrap();
-    assert!(mux.accept(reply(1, false)).is_err());
+    mux.accept(reply(1)).unwrap();
+    assert!(mux.accept(reply(1)).is_err());
 }
 
 #[tokio::test]
 async fn a_reply_to_a_request_that_was_not_yet_written_breaks_the_protocol() {
     let (mux, _queue) = Mux::new();
     let _answer = mux.send(call("a", 1), place());
-    assert!(mux.accept(reply(1, false)).is_err());
+    assert!(mux.accept(reply(1)).is_err());
 }
 
 #[tokio::test]
@@ -75,9 +106,8 @@ async fn a_reply_beyond_its_bound_breaks_the_protocol() {
     let (mux, _worker, _writer) = connected();
     let _answer = mux.send(call("a", 1), place());
     until(|| !mux.running().is_empty()).await;
-    let part = || Reply { id: 1, status: 0, body: vec![0; frames::PART_MAX].into(), more: true };
-    mux.accept(part()).unwrap();
-    assert!(mux.accept(part()).unwrap_err().contains("more than 1048576 bytes"));
+    mux.accept(part(frames::PART_MAX)).unwrap();
+    assert!(mux.accept(part(frames::PART_MAX)).unwrap_err().contains("more than 1048576 bytes"));
 }
 
 #[tokio::test]
@@ -88,7 +118,7 @@ async fn a_cancelled_request_keeps_its_id_and_its_place_until_the_reply_came() {
     until(|| !mux.running().is_empty()).await;
     drop(answer);
     assert_eq!(places.available_permits(), 0);
-    mux.accept(reply(1, false)).unwrap();
+    mux.accept(reply(1)).unwrap();
     assert_eq!(places.available_permits(), 1);
 }
 
@@ -103,15 +133,16 @@ async fn a_request_whose_caller_has_gone_before_it_was_written_is_never_written(
 
 #[tokio::test]
 async fn at_a_death_it_is_known_which_requests_were_written_whole() {
-    let (mux, _worker, writer) = connected();
+    let (ours, _worker) = StdStream::pair().unwrap();
+    rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
+    let socket = ours.try_clone().unwrap();
+    let (mux, writer) = writes_to(ours);
     let small = mux.send(call("small", 1), place());
     until(|| mux.running() == ["call small"]).await;
-    // More than any socket buffer holds, so its last byte stays here.
+    // Far more than this socket holds, so its last byte stays here.
     let large = mux.send(call("large", 900_000), place());
     let behind = mux.send(call("behind", 1), place());
-    for _ in 0..1000 {
-        yield_now().await;
-    }
+    until(|| is_full(&socket)).await;
     writer.abort();
     assert!(writer.await.unwrap_err().is_cancelled());
     mux.bury(&DEATH);

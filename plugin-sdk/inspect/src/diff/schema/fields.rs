@@ -83,6 +83,9 @@ impl<'a> Comparison<'a> {
             (None, Some(_)) if before == Unlisted::Ruled => {
                 self.breaks(Kind::Added, at, "", "is new (callers may send it by another rule)");
             }
+            (None, Some(_)) if field.was_required => {
+                self.breaks(Kind::Changed, at, "", "has a rule now (callers may send what it refuses)");
+            }
             (None, Some(_)) if field.is_required => {}
             (None, Some(_)) => self.allows(Kind::Added, at, "", "is new and optional"),
             (None, None) => {}

@@ -1,37 +1,42 @@
 //! Which tables are taken for one.
-use super::*;
-use fleetswap_plugin_abi as abi;
 
-unsafe extern "C" fn describe(_: *const abi::Sink) -> Status {
+extern crate std;
+
+use std::{boxed::Box, string::ToString};
+
+use super::*;
+use crate::Status;
+
+unsafe extern "C" fn describe(_: *const crate::Sink) -> Status {
     Status::OK
 }
 unsafe extern "C" fn create(
-    _: *const abi::Host,
-    _: abi::Bytes,
-    _: *mut abi::Instance,
-    _: *const abi::Sink,
+    _: *const crate::Host,
+    _: crate::Bytes,
+    _: *mut crate::Instance,
+    _: *const crate::Sink,
 ) -> Status {
     Status::OK
 }
-unsafe extern "C" fn with_sink(_: abi::Instance, _: *const abi::Sink) -> Status {
+unsafe extern "C" fn with_sink(_: crate::Instance, _: *const crate::Sink) -> Status {
     Status::OK
 }
 unsafe extern "C" fn call(
-    _: abi::Instance,
-    _: abi::Bytes,
-    _: abi::Bytes,
+    _: crate::Instance,
+    _: crate::Bytes,
+    _: crate::Bytes,
     _: u64,
-    _: *const abi::Sink,
+    _: *const crate::Sink,
 ) -> Status {
     Status::OK
 }
-unsafe extern "C" fn save(_: abi::Instance, _: u32, _: *const abi::Sink) -> Status {
+unsafe extern "C" fn save(_: crate::Instance, _: u32, _: *const crate::Sink) -> Status {
     Status::OK
 }
-unsafe extern "C" fn restore(_: abi::Instance, _: u32, _: abi::Bytes, _: *const abi::Sink) -> Status {
+unsafe extern "C" fn restore(_: crate::Instance, _: u32, _: crate::Bytes, _: *const crate::Sink) -> Status {
     Status::OK
 }
-unsafe extern "C" fn destroy(_: abi::Instance) {}
+unsafe extern "C" fn destroy(_: crate::Instance) {}
 
 fn table() -> Table {
     Table {
@@ -50,7 +55,7 @@ fn table() -> Table {
     }
 }
 
-fn examined(table: Table) -> Result<(), String> {
+fn examined(table: Table) -> Result<(), BadTable> {
     // SAFETY: a leaked table lives for ever.
     unsafe { examine(Box::leak(Box::new(table))) }.map(drop)
 }
@@ -62,14 +67,17 @@ fn a_table_of_this_abi_is_taken_also_with_a_newer_minor_version_and_more_functio
 }
 
 #[test]
-fn no_table_another_major_version_and_a_short_table_are_refused_in_words() {
+fn no_table_a_misplaced_one_another_major_version_and_a_short_one_are_refused_in_words() {
     // SAFETY: null is not followed.
-    let none = unsafe { examine(std::ptr::null()) }.unwrap_err();
-    assert!(none.contains("no table"), "{none}");
+    let none = unsafe { examine(core::ptr::null()) }.unwrap_err();
+    assert_eq!(none.to_string(), "the entry point returned no table");
+    // SAFETY: nor is an address that no table can have.
+    let odd = unsafe { examine(core::ptr::without_provenance(1)) }.unwrap_err();
+    assert_eq!(odd, BadTable::Misaligned);
     let other = examined(Table { abi_major: 2, ..table() }).unwrap_err();
-    assert!(other.contains("ABI 2.0, this host has 1"), "{other}");
+    assert_eq!(other.to_string(), "the plugin has ABI 2.0, this host has 1");
     let short = examined(Table { size: 16, ..table() }).unwrap_err();
-    assert!(short.contains("16 bytes"), "{short}");
+    assert_eq!(short, BadTable::Short { size: 16 });
 }
 
 #[test]
@@ -79,6 +87,6 @@ fn a_null_function_is_refused() {
     // SAFETY: the address of the last function is replaced by zero and never called.
     unsafe { destroy.cast::<usize>().write(0) };
     // SAFETY: a leaked table lives for ever.
-    let error = unsafe { examine(std::ptr::from_mut(table).cast_const()) }.unwrap_err();
-    assert!(error.contains("function 8"), "{error}");
+    let error = unsafe { examine(core::ptr::from_mut(table).cast_const()) }.unwrap_err();
+    assert_eq!(error, BadTable::NoFunction { index: 8 });
 }
