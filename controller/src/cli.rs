@@ -17,6 +17,8 @@ mod rollback;
 mod table;
 mod text;
 mod upload;
+mod usage;
+mod values;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -37,7 +39,7 @@ pub(crate) fn run() -> ExitCode {
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => {
             let output = Output::new(wanted_format(&arguments));
-            return output.fail(&Failure::usage(&error)).into();
+            return output.fail(&usage::explained(&error).into()).into();
         }
     };
     let output = Output::new(cli.command.format());

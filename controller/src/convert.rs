@@ -13,7 +13,7 @@ pub(crate) use incoming::{
     selector,
 };
 pub(crate) use outgoing::{
-    AssignmentView, HostView, PlanView, PushAnswer, RolloutView, assignment, assignment_status, begun,
-    desired_state, host, nothing_to_do, rollout, welcome,
+    AssignmentView, HostView, PlanView, PushAnswer, RolloutView, assignment, begun, desired_state, host,
+    nothing_to_do, release, rollout, welcome,
 };
 pub(crate) use refusal::refusal;

@@ -178,17 +178,53 @@ impl Published {
     }
 }
 
-/// Refuses a folder that `init` never made (`NOT_INITIALISED`); nothing in it is touched.
+/// Refuses a folder that `init` never made (`NOT_INITIALISED`), and one that can't be looked into
+/// (`DATA_DIR_UNUSABLE`); nothing in it is touched.
 pub(crate) fn require_initialised(data_dir: &Path) -> Result<(), Explained> {
-    if data_dir.join(FOLDER).join("1.root.json").is_file() {
-        return Ok(());
+    let looked =
+        fs::read_dir(data_dir).and_then(|_| fs::File::open(data_dir.join(FOLDER).join("1.root.json")));
+    match looked {
+        Ok(_) => Ok(()),
+        Err(error) => Err(no_data_dir(data_dir, &error, data_dir.is_dir())),
     }
-    Err(Explained::new(
-        "NOT_INITIALISED",
-        format!("{} is not a controller's data folder", data_dir.display()),
-        "it has no metadata and no timestamp key yet",
-        "make them once: controller init --dev --data-dir D --publisher-dir P",
-    ))
+}
+
+/// Why a folder can't be the data folder; `is_there` if the system shows a folder under this name.
+fn no_data_dir(data_dir: &Path, error: &io::Error, is_there: bool) -> Explained {
+    let name = data_dir.display();
+    let init =
+        "check --data-dir; for a new fleet, once: controller init --dev --data-dir D --publisher-dir P";
+    match error.kind() {
+        io::ErrorKind::NotFound if is_there => Explained::new(
+            "NOT_INITIALISED",
+            format!("{name} is not a controller's data folder"),
+            "it has no metadata and no timestamp key, which `init` makes",
+            init,
+        ),
+        io::ErrorKind::NotFound => {
+            Explained::new("NOT_INITIALISED", format!("{name} does not exist"), error.to_string(), init)
+        }
+        io::ErrorKind::PermissionDenied => Explained::new(
+            "DATA_DIR_UNUSABLE",
+            format!("the controller may not read {name}"),
+            format!("{error}: it belongs to another user, or a folder above it is closed"),
+            format!(
+                "run `serve` as the user who ran `init` (`ls -ld {name}` names the owner), or change the owner"
+            ),
+        ),
+        io::ErrorKind::NotADirectory => Explained::new(
+            "DATA_DIR_UNUSABLE",
+            format!("{name} is not a folder"),
+            error.to_string(),
+            "point --data-dir to the folder that `controller init` made, not to a file",
+        ),
+        _ => Explained::new(
+            "DATA_DIR_UNUSABLE",
+            format!("{name} can't be read"),
+            error.to_string(),
+            "look at the disk of the data folder, then start the controller again",
+        ),
+    }
 }
 
 /// The first start: the files that `init` wrote, verified like any others.
@@ -268,5 +304,40 @@ impl TrustedStore for FileStore {
         let mut bytes = format!("{}\n", Digest::of(&rest)).into_bytes();
         bytes.extend(rest);
         Ok(durable::write(&self.state(), &bytes, PUBLIC_MODE)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_not_to_be_a_data_folder_has_its_own_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "no folder").unwrap();
+        let refused = |path: &Path| require_initialised(path).unwrap_err();
+        let empty = refused(dir.path());
+        assert_eq!(empty.code, "NOT_INITIALISED");
+        assert!(empty.what.ends_with("is not a controller's data folder"), "{empty}");
+        let missing = refused(&dir.path().join("missing"));
+        assert_eq!(missing.code, "NOT_INITIALISED");
+        assert!(missing.what.ends_with("does not exist"), "{missing}");
+        for path in [file.clone(), file.join("below")] {
+            let error = refused(&path);
+            assert_eq!(error.code, "DATA_DIR_UNUSABLE");
+            assert!(error.what.ends_with("is not a folder"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_not_called_empty() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = no_data_dir(Path::new("/var/lib/fleet"), &denied, true);
+        assert_eq!(
+            (&*error.code, &*error.what),
+            ("DATA_DIR_UNUSABLE", "the controller may not read /var/lib/fleet")
+        );
+        assert!(error.fix.contains("`ls -ld /var/lib/fleet` names the owner"), "{error}");
     }
 }

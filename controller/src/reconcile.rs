@@ -11,6 +11,7 @@ mod credit;
 mod links;
 mod operate;
 mod rows;
+mod standing;
 mod views;
 mod world;
 

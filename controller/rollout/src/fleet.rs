@@ -113,7 +113,8 @@ impl Host {
     }
 
     /// The code of the failure for which the host refuses a release.
-    pub(crate) fn denies(&self, release: &Release) -> Option<&str> {
+    #[must_use]
+    pub fn denies(&self, release: &Release) -> Option<&str> {
         let denied = &self.reported(&release.plugin)?.denied;
         denied.iter().find(|denied| denied.release == *release).map(|denied| &*denied.code)
     }
@@ -177,7 +178,8 @@ pub struct Denied {
 
 impl Reported {
     /// Whether a trial goes on, of whatever rollout.
-    pub(crate) fn on_trial(&self) -> bool {
+    #[must_use]
+    pub fn on_trial(&self) -> bool {
         self.trial.as_ref().is_some_and(|trial| trial.state.is_open())
     }
 }

@@ -18,8 +18,8 @@ const LOG_TAIL_MAX: usize = 4 * 1024;
 const LABELS_MAX: usize = 64;
 /// Most features of a program.
 const FEATURES_MAX: usize = 64;
-/// Most plugins of a host.
-const PLUGINS_MAX: usize = 256;
+/// Most plugins of a host: an agent keeps 1,024, and tells of as many that found no room.
+const PLUGINS_MAX: usize = 2_048;
 /// Most denied releases of a plugin.
 const DENIED_MAX: usize = 256;
 

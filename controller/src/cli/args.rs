@@ -6,18 +6,13 @@ use clap::{Args, Parser, Subcommand};
 use semver::Version;
 use serde_json::json;
 
-use super::output::Format;
+use super::{
+    output::Format,
+    values::{address, duration, path, plugin_name, probe_text, rollout, text, version},
+};
 
-/// Longest text argument (reason, selector), in bytes.
-const TEXT_MAX: usize = 512;
-/// Longest probe, in bytes; the manifest's own bound.
-const PROBE_TEXT_MAX: usize = 16 * 1024;
 /// Most artifacts, and most probes, of one push.
 pub(super) const ARTIFACTS_MAX: usize = 16;
-/// Shortest duration that an argument may name: less would be nothing on the wire.
-const DURATION_MIN: Duration = Duration::from_millis(1);
-/// Longest duration that an argument may name.
-const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The controller's address unless another one is named.
 const DEFAULT_CONTROLLER: &str = "127.0.0.1:7443";
 
@@ -282,10 +277,10 @@ pub(super) struct DiffArgs {
     /// Name of the plugin.
     #[arg(value_parser = plugin_name)]
     pub(super) name: String,
-    /// The older version.
+    /// The version to go from.
     #[arg(value_parser = version)]
     pub(super) old: Version,
-    /// The newer version.
+    /// The version to go to.
     #[arg(value_parser = version)]
     pub(super) new: Version,
     #[command(flatten)]
@@ -312,73 +307,6 @@ impl Command {
     }
 }
 
-fn plugin_name(name: &str) -> Result<String, String> {
-    if fleetswap_trust::manifest::is_plugin_name(name) {
-        return Ok(name.to_owned());
-    }
-    Err("a plugin's name is a lower-case letter, then letters, digits, `_` and `-`, at most 64 in all"
-        .to_owned())
-}
-
-fn version(value: &str) -> Result<Version, String> {
-    let version = Version::parse(bounded(value, 64)?).map_err(|error| error.to_string())?;
-    if version.build.is_empty() {
-        return Ok(version);
-    }
-    Err("build metadata (`+…`) has no order, so it can't name a release".to_owned())
-}
-
-fn text(value: &str) -> Result<String, String> {
-    if value.chars().any(char::is_control) {
-        return Err("it must be one line without control characters".to_owned());
-    }
-    bounded(value, TEXT_MAX).map(str::to_owned)
-}
-
-fn probe_text(value: &str) -> Result<String, String> {
-    bounded(value, PROBE_TEXT_MAX).map(str::to_owned)
-}
-
-fn path(value: &str) -> Result<PathBuf, String> {
-    if value.is_empty() {
-        return Err("a path must not be empty".to_owned());
-    }
-    bounded(value, 4096).map(PathBuf::from)
-}
-
-fn address(value: &str) -> Result<String, String> {
-    let address = value.strip_prefix("http://").unwrap_or(value);
-    let (host, port) = address.rsplit_once(':').ok_or("it must be HOST:PORT, e.g. 127.0.0.1:7443")?;
-    if bounded(host, 255)?.is_empty() || port.parse::<u16>().is_err() {
-        return Err("it must be HOST:PORT, e.g. 127.0.0.1:7443".to_owned());
-    }
-    Ok(address.to_owned())
-}
-
-fn duration(value: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(bounded(value, 64)?)
-        .map_err(|error| format!("{error}; write it like 10s, 5m or 1h30m"))?;
-    if !(DURATION_MIN..=DURATION_MAX).contains(&duration) {
-        return Err("it must be at least 1ms and at most 7 days".to_owned());
-    }
-    Ok(duration)
-}
-
-fn rollout(value: &str) -> Result<String, String> {
-    if value.len() <= 22 && value.strip_prefix("r-").is_some_and(|id| id.parse::<u64>().is_ok()) {
-        return Ok(value.to_owned());
-    }
-    Err("a rollout is named like r-000007".to_owned())
-}
-
-fn bounded(value: &str, max: usize) -> Result<&str, String> {
-    if value.len() <= max {
-        Ok(value)
-    } else {
-        Err(format!("{} bytes; at most {max} are allowed", value.len()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,28 +315,5 @@ mod tests {
     fn the_definition_of_the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_duration_has_a_unit_and_a_bound() {
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        for wrong in ["", "5", "0s", "999us", "8days", "-1s"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn an_address_has_a_port() {
-        assert_eq!(address("http://127.0.0.1:7443"), Ok("127.0.0.1:7443".to_owned()));
-        for wrong in ["", "localhost", "127.0.0.1:", ":7443", "127.0.0.1:99999"] {
-            assert!(address(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_reason_is_one_line() {
-        assert!(text("because").is_ok());
-        assert!(text("two\nlines").is_err());
-        assert!(text(&"x".repeat(513)).is_err());
     }
 }

@@ -3,16 +3,26 @@
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
-use fleetswap_proto::v1::{
-    bytes_service_client::BytesServiceClient, operator_service_client::OperatorServiceClient,
+use fleetswap_proto::{
+    Explained,
+    v1::{
+        bytes_service_client::BytesServiceClient, operator_service_client::OperatorServiceClient,
+        operator_service_server::SERVICE_NAME,
+    },
 };
+use tokio::time::timeout;
 use tonic::{
     Response, Status,
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::exit::Failure;
+use crate::address;
 
+/// How long it may take until a controller has answered for the first time, with all attempts. A controller on this
+/// machine answers in milliseconds; what accepts and stays silent would be waited for as long as a call may take.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one call may take; a stream only until it begins.
@@ -36,19 +46,17 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects, with a few attempts.
+    /// Connects, with a few attempts, and makes sure that a controller answers. An address of another machine is
+    /// refused before any socket is made.
     pub(super) async fn connect(address: &str) -> Result<Self, Failure> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| Failure::unreachable(address, &error.to_string()))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_MAX)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10));
+        let endpoint = endpoint(address)?;
+        let attempt = || greet(&endpoint, address);
         let policy = ConstantBuilder::default().with_delay(PAUSE).with_max_times(ATTEMPTS - 1);
-        let channel = (|| endpoint.connect())
-            .retry(policy)
-            .await
-            .map_err(|error| Failure::unreachable(address, &causes(&error)))?;
+        let greeted = timeout(FIRST_ANSWER_MAX, attempt.retry(policy)).await;
+        let channel = greeted.unwrap_or_else(|_| {
+            let how = format!("it gave no answer within {} s", FIRST_ANSWER_MAX.as_secs());
+            Err(Failure::not_a_controller(address, &how))
+        })?;
         Ok(Self { address: address.to_owned(), channel })
     }
 
@@ -88,6 +96,39 @@ impl Client {
     }
 }
 
+/// How connections to the address are made; only to this machine as long as they carry no identity.
+fn endpoint(address: &str) -> Result<Endpoint, Failure> {
+    let target = address::loopback(address).map_err(|_| {
+        Explained::new(
+            "ADDRESS_NOT_LOOPBACK",
+            format!("{address} is not a loopback address, so no connection was tried"),
+            "this version has no TLS: on the way to another machine everybody could read and change what is sent",
+            "name 127.0.0.1:PORT, [::1]:PORT or localhost:PORT with --controller or FLEETSWAP_CONTROLLER; reach another \
+             machine through a tunnel: ssh -L 7443:127.0.0.1:7443 HOST",
+        )
+    })?;
+    let endpoint = Endpoint::from_shared(format!("http://{target}"))
+        .map_err(|error| Failure::unreachable(address, &error.to_string()))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_MAX)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10)))
+}
+
+/// Connects and asks the controller how it is; whatever it says, it speaks.
+async fn greet(endpoint: &Endpoint, address: &str) -> Result<Channel, Failure> {
+    let channel = endpoint.connect().await.map_err(|error| Failure::unreachable(address, &causes(&error)))?;
+    let question = HealthCheckRequest { service: SERVICE_NAME.to_owned() };
+    let answer = HealthClient::new(channel.clone()).check(question).await;
+    answer.map_err(|status| {
+        let broken = std::error::Error::source(&status).map(causes);
+        let how = broken.unwrap_or_else(|| format!("it answered {:?}", status.code()));
+        Failure::not_a_controller(address, &how)
+    })?;
+    Ok(channel)
+}
+
 /// The innermost cause says what happened; the outer ones only that something did.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
@@ -99,7 +140,51 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{io::Write, net::TcpListener, thread};
+
+    use tokio::time::Instant;
+
+    use super::{super::exit::Exit, *};
+
+    #[test]
+    fn an_address_of_another_machine_is_refused_before_there_is_a_connection() {
+        for foreign in ["192.0.2.1:7443", "0.0.0.0:7443", "[2001:db8::1]:7443", "controller.example.net:7443"]
+        {
+            let failure = endpoint(foreign).unwrap_err();
+            assert_eq!(
+                (&*failure.error.code, failure.exit),
+                ("ADDRESS_NOT_LOOPBACK", Exit::Usage),
+                "{foreign}"
+            );
+        }
+        for (own, dialled) in [("localhost:7443", "http://127.0.0.1:7443/"), ("[::1]:1", "http://[::1]:1/")] {
+            assert_eq!(endpoint(own).unwrap().uri().to_string(), dialled);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_accepts_and_stays_silent_is_given_up_after_seconds() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let begun = Instant::now();
+        let failure = Client::connect(&silent.local_addr().unwrap().to_string()).await.unwrap_err();
+        assert!(begun.elapsed() <= FIRST_ANSWER_MAX + PAUSE, "{:?}", begun.elapsed());
+        assert_eq!(failure.error.code, "UNREACHABLE");
+        assert!(failure.error.why.starts_with("something listens there, but"), "{:?}", failure.error);
+    }
+
+    #[tokio::test]
+    async fn a_server_of_another_kind_is_no_controller() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            for connection in other.incoming().flatten() {
+                let mut connection = connection;
+                drop(connection.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"));
+            }
+        });
+        let failure = Client::connect(&address).await.unwrap_err();
+        assert!(failure.error.why.starts_with("something listens there, but"), "{:?}", failure.error);
+    }
 
     fn client() -> Client {
         let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();

@@ -53,12 +53,7 @@ pub(super) fn text(from: &Version, to: &Version, diff: &Diff) -> String {
     if diff.is_empty() {
         return format!("compared with {from}: same structure");
     }
-    let verdict = match diff.verdict_under(from, to) {
-        Standing::Acceptable => "callers won't notice",
-        Standing::RefusedBreaking => "BREAKING under a number that promises compatibility",
-        Standing::BreakingUnderMajor => "breaking, as the new major number says",
-    };
-    let mut lines = vec![format!("compared with {from}: {verdict}")];
+    let mut lines = vec![verdict(from, to, diff)];
     lines.extend(diff.changes().iter().map(|change| {
         let mark = match change.verdict {
             Verdict::Compatible => '+',
@@ -70,6 +65,20 @@ pub(super) fn text(from: &Version, to: &Version, diff: &Diff) -> String {
         lines.push(format!("  ! one-way: {from} can't read the state that {to} writes"));
     }
     lines.join("\n")
+}
+
+/// The rules for numbers are rules for the way up, so on the way down only callers are spoken of.
+fn verdict(from: &Version, to: &Version, diff: &Diff) -> String {
+    if to < from {
+        let outcome = if diff.is_breaking() { "may break" } else { "won't notice" };
+        return format!("{to} is older: read as going down from {from} to {to}, callers of {from} {outcome}");
+    }
+    let verdict = match diff.verdict_under(from, to) {
+        Standing::Acceptable => "callers won't notice",
+        Standing::RefusedBreaking => "BREAKING under a number that promises compatibility",
+        Standing::BreakingUnderMajor => "breaking, as the new major number says",
+    };
+    format!("compared with {from}: {verdict}")
 }
 
 /// The comparison for programs.
@@ -86,4 +95,34 @@ pub(super) fn json(diff: &Diff, standing: Standing) -> Value {
 pub(super) fn breaking_words(diff: &Diff) -> String {
     let breaking = diff.changes().iter().filter(|change| change.verdict == Verdict::Breaking);
     breaking.map(|change| change.text.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(version: &str, functions: &[&str]) -> Descriptor {
+        let functions: Vec<Value> = functions
+            .iter()
+            .map(|name| {
+                json!({ "name": name, "input": null, "output": null, "idempotent": true, "probe_safe": true, "raw": true })
+            })
+            .collect();
+        let whole = json!({
+            "format": 1, "name": "clock", "version": version, "concurrency": 1, "functions": functions,
+            "state": { "writes": [], "reads": [] }, "background": false, "needs": [], "config": null,
+        });
+        Descriptor::parse(whole.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_way_down_is_not_measured_by_the_promise_of_a_higher_number() {
+        let [old, new] = ["1.0.0", "1.2.0"].map(|version| Version::parse(version).unwrap());
+        let (few, many) = (descriptor("1.0.0", &["time"]), descriptor("1.2.0", &["time", "zone"]));
+        let up = text(&old, &new, &compare(&few, &many));
+        assert!(up.starts_with("compared with 1.0.0: callers won't notice\n"), "{up}");
+        let down = text(&new, &old, &compare(&many, &few));
+        let head = "1.0.0 is older: read as going down from 1.2.0 to 1.0.0, callers of 1.2.0 may break\n";
+        assert!(down.starts_with(head), "{down}");
+    }
 }

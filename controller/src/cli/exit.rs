@@ -49,20 +49,6 @@ impl Failure {
         Self { exit: exit_of(&error.code), error: Box::new(error), diff: None }
     }
 
-    /// A command line that clap refused.
-    pub(super) fn usage(error: &clap::Error) -> Self {
-        let text = error.render().to_string();
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let first = lines.next().unwrap_or_default();
-        let (hints, why): (Vec<&str>, Vec<&str>) = lines
-            .partition(|line| ["tip:", "Usage:", "For more"].iter().any(|start| line.starts_with(start)));
-        let hints: Vec<&str> = hints.iter().map(|hint| hint.strip_prefix("tip: ").unwrap_or(hint)).collect();
-        let what = first.strip_prefix("error: ").unwrap_or(first);
-        let why =
-            if why.is_empty() { "the command line was not understood".to_owned() } else { why.join("; ") };
-        Self::new(Explained::new("USAGE", what, why, hints.join("; ")))
-    }
-
     /// A file or the system refused.
     pub(super) fn io(doing: &str, error: &io::Error) -> Self {
         let fix = "check that the path is right, that you may use it, and that the disk has room";
@@ -88,6 +74,15 @@ impl Failure {
     pub(super) fn unreachable(address: &str, why: &str) -> Self {
         let fix = "set --controller or FLEETSWAP_CONTROLLER; start one with `controller serve`";
         Self::new(Explained::new("UNREACHABLE", format!("no controller at {address}"), why, fix))
+    }
+
+    /// Somebody listens there who does not speak as a controller does.
+    pub(super) fn not_a_controller(address: &str, how: &str) -> Self {
+        let what = format!("no controller answers at {address}");
+        let why = format!("something listens there, but it doesn't speak as a controller: {how}");
+        let fix = "set --controller or FLEETSWAP_CONTROLLER to the controller's address; `ss -ltnp` shows who listens, \
+                   and if it is the controller, its log says what it waits for";
+        Self::new(Explained::new("UNREACHABLE", what, why, fix))
     }
 
     /// Whether the controller may only be gone for a moment, so that asking again makes sense.
@@ -176,16 +171,5 @@ mod tests {
         let failure = Failure::status(&Status::unavailable("connection refused"), "127.0.0.1:1");
         assert_eq!(failure.error.code, "UNREACHABLE");
         assert_eq!(failure.exit, Exit::Error);
-    }
-
-    #[test]
-    fn a_mistyped_flag_is_explained_with_a_tip() {
-        use clap::Parser;
-        let error =
-            super::super::args::Cli::try_parse_from(["controller", "push", "clock", "--verison", "1.0.0"]);
-        let failure = Failure::usage(&error.unwrap_err());
-        assert_eq!(failure.exit, Exit::Usage);
-        assert!(failure.error.what.contains("--verison"), "{:?}", failure.error);
-        assert!(failure.error.fix.contains("--version"), "{:?}", failure.error);
     }
 }

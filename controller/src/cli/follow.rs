@@ -41,7 +41,8 @@ pub(super) struct Follow<'a> {
 impl Follow<'_> {
     /// Follows until the rollout has ended, and returns it as it ended.
     pub(super) async fn until_it_ends(&self, rollout: Rollout) -> Result<Rollout, Failure> {
-        let (id, plugin) = (rollout.rollout_id.clone(), rollout.plugin.clone());
+        let id = rollout.rollout_id.clone();
+        let detached = detached(&rollout);
         let wait = self.wait.unwrap_or(WAIT_DEFAULT);
         let mut screen = Screen::new(self.output);
         screen.show(&rollout);
@@ -52,7 +53,7 @@ impl Follow<'_> {
             }
             _ = signal::ctrl_c() => {
                 screen.close();
-                Err(detached(&id, &plugin))
+                Err(detached)
             }
         }
     }
@@ -146,17 +147,29 @@ fn wait_ran_out(id: &str, wait: Duration) -> Failure {
     Explained::new("WAIT_TIMEOUT", what, why, format!("controller status {id} --watch")).into()
 }
 
-fn detached(id: &str, plugin: &str) -> Failure {
-    let what = format!("detached from {id}");
-    let error = Explained::new(
-        "DETACHED",
-        what,
-        "Ctrl-C ends this command, not the rollout",
-        format!("controller status {id} --watch; to undo: controller rollback {plugin} --reason TEXT"),
-    );
-    let mut failure = Failure::from(error);
+fn detached(rollout: &Rollout) -> Failure {
+    let id = &rollout.rollout_id;
+    let fix = format!("follow it: controller status {id} --watch; {}", undoing(rollout));
+    let why = "Ctrl-C ends this command, not the rollout";
+    let mut failure = Failure::from(Explained::new("DETACHED", format!("detached from {id}"), why, fix));
     failure.exit = Exit::Detached;
     failure
+}
+
+/// How a rollout under way can be undone; as long as it lasts, it holds its assignment.
+fn undoing(rollout: &Rollout) -> String {
+    let plugin = &rollout.plugin;
+    match &rollout.from {
+        None => format!(
+            "it is the first release of {plugin} there, so once it has succeeded there is nothing to go back to: push a \
+             higher version then; if it fails: {}",
+            text::way_back(rollout)
+        ),
+        Some(from) if rollout.trigger == "rollback" => {
+            format!("to undo it once it has ended, push {plugin} {} again", from.version)
+        }
+        Some(_) => format!("to undo it once it has ended: {}", text::way_back(rollout)),
+    }
 }
 
 fn is_on_trial(state: HostState) -> bool {
@@ -257,6 +270,8 @@ impl Screen {
 
 #[cfg(test)]
 mod tests {
+    use fleetswap_proto::v1::Release;
+
     use super::*;
 
     fn ended(state: RolloutState) -> Exit {
@@ -275,8 +290,26 @@ mod tests {
 
     #[test]
     fn leaving_with_ctrl_c_says_how_to_come_back() {
-        let failure = detached("r-000007", "clock");
+        let release = Release { version: "1.2.0".to_owned(), ..Release::default() };
+        let rollout = Rollout {
+            rollout_id: "r-000007".to_owned(),
+            plugin: "clock".to_owned(),
+            selector: "zone=a".to_owned(),
+            from: Some(release),
+            trigger: "push".to_owned(),
+            ..Rollout::default()
+        };
+        let failure = detached(&rollout);
         assert_eq!(failure.exit, Exit::Detached);
         assert!(failure.error.fix.contains("controller status r-000007 --watch"));
+        let back = "to undo it once it has ended: controller rollback clock --hosts 'zone=a' --reason TEXT";
+        assert!(failure.error.fix.ends_with(back), "{}", failure.error.fix);
+        let again = undoing(&Rollout { trigger: "rollback".to_owned(), ..rollout.clone() });
+        assert!(again.ends_with("push clock 1.2.0 again"), "{again}");
+        let first = undoing(&Rollout { from: None, ..rollout });
+        assert!(
+            first.contains("there is nothing to go back to: push a higher version then; if it fails:"),
+            "{first}"
+        );
     }
 }

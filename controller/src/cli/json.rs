@@ -1,8 +1,8 @@
 //! The JSON of everything that the controller answers: the proto's names, enum values without their prefix.
 
 use fleetswap_proto::v1::{
-    Failure, Fault, Generation, GetStatusResponse, Host, MetadataVersions, Plan, PluginStatus, Policy,
-    PublishedRelease, Release, Rollout, RolloutHost,
+    Deviation, Failure, Fault, Generation, GetStatusResponse, Host, MetadataVersions, Plan, PluginStatus,
+    Policy, PublishedRelease, Release, Rollout, RolloutHost,
 };
 use serde_json::{Value, json};
 
@@ -86,6 +86,8 @@ pub(super) fn status(status: &GetStatusResponse) -> Value {
                 "plugin": assignment.plugin, "selector": assignment.selector,
                 "release": optional(assignment.release.as_ref(), release), "hosts": assignment.hosts,
                 "hosts_online": assignment.hosts_online, "hosts_on_release": assignment.hosts_on_release,
+                "deviating": assignment.deviating,
+                "deviations": assignment.deviations.iter().map(deviation).collect::<Vec<_>>(),
             })
         })
         .collect();
@@ -95,6 +97,10 @@ pub(super) fn status(status: &GetStatusResponse) -> Value {
         "unfinished": status.unfinished.iter().map(rollout).collect::<Vec<_>>(),
         "store_behind": status.store_behind, "dev_trust": status.dev_trust,
     })
+}
+
+fn deviation(it: &Deviation) -> Value {
+    json!({ "host": it.host, "code": it.code, "what": it.what, "fix": it.fix })
 }
 
 fn metadata(versions: &MetadataVersions) -> Value {

@@ -63,11 +63,16 @@ impl Output {
         }
     }
 
+    /// Something for people beside the result, which may be read by a program.
+    pub(super) fn note(self, text: &str) {
+        drop(writeln!(anstream::stderr(), "{text}"));
+    }
+
     /// Prints an error and gives its exit code.
     pub(super) fn fail(self, failure: &Failure) -> Exit {
         let error = &failure.error;
         match self.format {
-            Format::Text => drop(writeln!(anstream::stderr(), "{error}")),
+            Format::Text => self.note(&error.to_string()),
             Format::Json => {
                 let mut object = json!({ "error": {
                     "code": error.code, "what": error.what, "why": error.why, "fix": error.fix, "page": error.page(),

@@ -78,8 +78,21 @@ async fn watch_unfinished(args: &StatusArgs, client: &Client, output: &Output) -
     if status.unfinished.len() == 1 {
         return follow(args, status.unfinished.remove(0), client, output).await;
     }
+    output.note(&not_watched(&status.unfinished));
     output.result(&text::status(&status), views::status(&status));
     Ok(Exit::Ok)
+}
+
+/// Why the fleet is printed once instead of being watched.
+fn not_watched(unfinished: &[Rollout]) -> String {
+    match unfinished {
+        [] => "nothing is moving, so there is nothing to watch".to_owned(),
+        [first, ..] => format!(
+            "{} rollouts are under way; watch one of them: controller status {} --watch",
+            unfinished.len(),
+            first.rollout_id
+        ),
+    }
 }
 
 async fn follow(
@@ -139,4 +152,17 @@ pub(super) async fn plugins(args: &ListArgs, output: &Output) -> Result<Exit, Fa
     let objects: Vec<Value> = releases.iter().map(views::published).collect();
     output.result(&text::plugins(&releases), json!({ "releases": objects }));
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_ends_at_once_says_why() {
+        assert!(not_watched(&[]).starts_with("nothing is moving"));
+        let rollout = Rollout { rollout_id: "r-000003".to_owned(), ..Rollout::default() };
+        let words = not_watched(&[rollout.clone(), rollout]);
+        assert_eq!(words, "2 rollouts are under way; watch one of them: controller status r-000003 --watch");
+    }
 }

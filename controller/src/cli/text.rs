@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use fleetswap_proto::v1::{
-    Failure, GetStatusResponse, Host, HostState, Plan, PublishedRelease, Release, Rollout, RolloutHost,
-    RolloutState,
+    AssignmentStatus, Deviation, Failure, GetStatusResponse, Host, HostState, Plan, PublishedRelease,
+    Release, Rollout, RolloutHost, RolloutState, ServiceState,
 };
 use jiff::Timestamp;
 
@@ -58,7 +58,7 @@ pub(super) fn ending(rollout: &Rollout) -> String {
         rollout.rollout_id,
         state(rollout),
         rollout.plugin,
-        rollout.to.as_ref().map_or("-", |release| release.version.as_str()),
+        version(rollout.to.as_ref()),
         rollout.hosts.len()
     );
     if waiting > 0 && rollout.state() == RolloutState::Succeeded {
@@ -86,7 +86,7 @@ fn skipped(rollout: &Rollout) -> String {
 }
 
 /// The command that takes the hosts that committed back.
-fn way_back(rollout: &Rollout) -> String {
+pub(super) fn way_back(rollout: &Rollout) -> String {
     let hosts = match &*rollout.selector {
         "" | "all" => String::new(),
         selector => format!(" --hosts '{selector}'"),
@@ -172,8 +172,23 @@ pub(super) fn status(status: &GetStatusResponse) -> String {
         })
         .collect();
     lines.push(table(["PLUGIN", "HOSTS", "RELEASE", "RUN IT/ONLINE", "MATCHED"], &rows));
+    lines.extend(status.assignments.iter().flat_map(deviations));
     lines.extend(status.unfinished.iter().map(rollout));
     lines.join("\n")
+}
+
+/// Hosts that are not as they should be, each with what to do.
+fn deviations(assignment: &AssignmentStatus) -> Vec<String> {
+    let line = |it: &Deviation| {
+        format!("{} on {}: {}: {}\n  next    {}", assignment.plugin, it.host, it.code, it.what, it.fix)
+    };
+    let shown = assignment.deviations.iter().take(NAMES_MAX);
+    let mut lines: Vec<String> = shown.map(line).collect();
+    let more = (assignment.deviating as usize).saturating_sub(lines.len());
+    if more > 0 {
+        lines.push(format!("{}: {more} more hosts are not as they should be", assignment.plugin));
+    }
+    lines
 }
 
 /// Rollouts, newest first.
@@ -207,7 +222,12 @@ pub(super) fn hosts(hosts: &[Host]) -> String {
             let plugins: Vec<String> = host
                 .plugins
                 .iter()
-                .map(|status| format!("{} {}", status.plugin, version(status.active.as_ref())))
+                .map(|status| {
+                    let up = matches!(status.service(), ServiceState::Serving | ServiceState::Empty);
+                    let state = bare(status.service().as_str_name(), "SERVICE_STATE_");
+                    let state = if up { String::new() } else { format!(" {state}") };
+                    format!("{} {}{state}", status.plugin, version(status.active.as_ref()))
+                })
                 .collect();
             let facts = host.facts.clone().unwrap_or_default();
             [
@@ -256,17 +276,26 @@ fn proof(proven_by: &str) -> String {
     match proven_by {
         "before" => "was committed there before".to_owned(),
         "unchanged" => "the same files as before".to_owned(),
+        "health" => "proven by its health".to_owned(),
         other => format!("proven by {}", or_dash(other)),
     }
 }
 
 fn versions(rollout: &Rollout) -> String {
     let to = version(rollout.to.as_ref());
-    rollout.from.as_ref().map_or_else(|| to.clone(), |from| format!("{} → {to}", from.version))
+    let from = rollout.from.as_ref().map(|from| version(Some(from)));
+    from.map_or_else(|| to.clone(), |from| format!("{from} → {to}"))
 }
 
+/// A version, with its revision where that is not the first.
 fn version(release: Option<&Release>) -> String {
-    release.map_or_else(|| "-".to_owned(), |release| release.version.clone())
+    release.map_or_else(
+        || "-".to_owned(),
+        |release| match release.revision {
+            0 | 1 => release.version.clone(),
+            revision => format!("{}-r{revision}", release.version),
+        },
+    )
 }
 
 fn state(rollout: &Rollout) -> &'static str {
@@ -316,6 +345,33 @@ mod tests {
         let host = RolloutHost { state, skip_reason: "runs it already".to_owned(), ..RolloutHost::default() };
         let rollout = Rollout { hosts: vec![host.clone(), host], ..Rollout::default() };
         assert!(ending(&rollout).ends_with("; 2 skipped (runs it already)"), "{}", ending(&rollout));
+    }
+
+    #[test]
+    fn a_revision_is_told_where_it_is_not_the_first() {
+        let release =
+            |version: &str, revision| Release { version: version.to_owned(), revision, ..Release::default() };
+        let rollout = Rollout {
+            rollout_id: "r-000002".to_owned(),
+            plugin: "clock".to_owned(),
+            from: Some(release("1.2.0", 1)),
+            to: Some(release("1.2.0", 2)),
+            ..Rollout::default()
+        };
+        assert!(history(std::slice::from_ref(&rollout)).contains("1.2.0 → 1.2.0-r2"));
+        assert!(headline(&rollout).starts_with("r-000002 clock 1.2.0 → 1.2.0-r2  "));
+        assert!(ending(&rollout).contains("clock 1.2.0-r2 on 0 of 0 hosts"));
+    }
+
+    #[test]
+    fn a_commit_says_what_speaks_for_it() {
+        let said = |proven_by: &str| {
+            let (state, proven_by) = (HostState::Committed.into(), proven_by.to_owned());
+            host_change(&Rollout::default(), &RolloutHost { state, proven_by, ..RolloutHost::default() })
+        };
+        assert!(said("health").contains("(proven by its health, "));
+        assert!(said("probes").contains("(proven by probes, "));
+        assert!(said("before").contains("(was committed there before, "));
     }
 
     #[test]

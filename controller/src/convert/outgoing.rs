@@ -99,7 +99,8 @@ fn generation(generation: core::Generation) -> v1::Generation {
     v1::Generation { epoch: generation.epoch, n: generation.n }
 }
 
-fn release(release: &core::Release) -> v1::Release {
+/// A release.
+pub(crate) fn release(release: &core::Release) -> v1::Release {
     v1::Release {
         plugin: release.plugin.clone(),
         version: release.version.to_string(),
@@ -320,26 +321,5 @@ pub(crate) fn assignment(view: AssignmentView<'_>) -> v1::Assignment {
         release: view.assignment.release().map(release),
         hosts: u32::try_from(view.fleet.members(key).count()).unwrap_or(u32::MAX),
         ..v1::Assignment::default()
-    }
-}
-
-/// An assignment and how many hosts run its release.
-pub(crate) fn assignment_status(view: AssignmentView<'_>) -> v1::AssignmentStatus {
-    let key = &view.assignment.key;
-    let count = |is_such: &dyn Fn(&core::Host) -> bool| {
-        u32::try_from(view.fleet.members(key).filter(|(_, host)| is_such(host)).count()).unwrap_or(u32::MAX)
-    };
-    let runs = |host: &core::Host| {
-        let reported = host.plugins.get(&key.plugin).and_then(|plugin| plugin.reported.as_ref());
-        let active = reported.and_then(|reported| reported.active.as_ref());
-        active.is_some() && active == view.assignment.release()
-    };
-    v1::AssignmentStatus {
-        plugin: key.plugin.clone(),
-        selector: key.selector.to_string(),
-        release: view.assignment.release().map(release),
-        hosts: count(&|_| true),
-        hosts_online: count(&|host| host.online),
-        hosts_on_release: count(&|host| host.online && runs(host)),
     }
 }

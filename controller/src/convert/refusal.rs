@@ -2,6 +2,10 @@
 
 use fleetswap_proto::Explained;
 use fleetswap_rollout::Refusal;
+use semver::Version;
+
+/// Targets of a rollback that an error lists, newest first.
+const TARGETS_SHOWN: usize = 10;
 
 /// A refusal as an operator reads it.
 pub(crate) fn refusal(refusal: &Refusal) -> Explained {
@@ -39,9 +43,12 @@ fn why_and_fix(refusal: &Refusal) -> (String, String) {
             "an assignment has one rollout at a time",
             format!("wait until {rollout} has ended: controller status --watch"),
         ),
-        Refusal::Downgrade { plugin, .. } => said(
-            "hosts go below a version that they run only by a rollback",
-            format!("go back: controller rollback {plugin} --reason TEXT"),
+        Refusal::Downgrade { plugin, version, committed, .. } => said(
+            "hosts take a lower version by a rollback alone, and no flag changes that",
+            format!(
+                "if {version} succeeded there before: controller rollback {plugin} --to {version} --reason TEXT; if not, \
+                 build it under a version above {committed} and push that"
+            ),
         ),
         Refusal::Denied { .. } => said(
             "a host never loads a release again that failed on it, so there is nobody to offer it to",
@@ -50,20 +57,83 @@ fn why_and_fix(refusal: &Refusal) -> (String, String) {
                 .to_owned(),
         ),
         Refusal::NoTarget { plugin, .. } => said(
-            "a rollback goes to the release that succeeded before the present one",
-            format!("push the version that you want: controller push {plugin} --version V --artifact FILE"),
+            "a rollback goes to a release that succeeded there before the present one and was not rolled back since",
+            format!(
+                "push a higher version that does what you want; what happened there: controller history {plugin}"
+            ),
         ),
         Refusal::TargetUnknown { known, .. } if known.is_empty() => said(
             "no release has succeeded there yet",
             "leave --to away to undo a failed first push".to_owned(),
         ),
-        Refusal::TargetUnknown { known, .. } => (
-            "a rollback goes to a release that succeeded there".to_owned(),
-            format!("choose one of: {}; or push the version", known.join(", ")),
+        Refusal::TargetUnknown { plugin, version, known, .. } => said(
+            "a rollback goes to a release that succeeded there and was not rolled back since",
+            other_ways(plugin, version, known),
         ),
         Refusal::Policy(_) => said(
             "with these rules no host could commit in time",
             "change --max-parallel, --min-healthy-time or --healthy-deadline".to_owned(),
         ),
+    }
+}
+
+/// What can be done instead of a rollback to a version that is no target. `known` are the targets, newest first.
+fn other_ways(plugin: &str, version: &str, known: &[String]) -> String {
+    let mut targets: Vec<&str> = Vec::new();
+    for target in known {
+        if targets.len() < TARGETS_SHOWN && !targets.contains(&target.as_str()) {
+            targets.push(target);
+        }
+    }
+    let parse = |version: &str| Version::parse(version).ok();
+    let is_above = known.first().is_some_and(|present| parse(version) > parse(present));
+    let otherwise = if is_above {
+        format!("or push {version}, with a canary")
+    } else {
+        format!("or build what you want under a version above {} and push that", targets[0])
+    };
+    let targets = targets.join(", ");
+    format!(
+        "choose one of these with --to: {targets}; {otherwise}; what happened there: controller history {plugin}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_target(version: &str, known: &[&str]) -> Explained {
+        refusal(&Refusal::TargetUnknown {
+            plugin: "clock".to_owned(),
+            selector: "all".to_owned(),
+            version: version.to_owned(),
+            known: known.iter().map(|version| (*version).to_owned()).collect(),
+        })
+    }
+
+    #[test]
+    fn whoever_names_no_target_is_told_the_targets_and_the_rule() {
+        let rolled_back = no_target("1.2.0", &["1.1.0", "1.0.0", "1.0.0"]);
+        assert!(rolled_back.why.ends_with("succeeded there and was not rolled back since"));
+        assert_eq!(
+            rolled_back.fix,
+            "choose one of these with --to: 1.1.0, 1.0.0; or push 1.2.0, with a canary; what happened there: controller \
+             history clock"
+        );
+        let never = no_target("0.9.0", &["1.1.0"]);
+        assert!(never.fix.contains("or build what you want under a version above 1.1.0 and push that"));
+        assert_eq!(no_target("1.0.0", &[]).fix, "leave --to away to undo a failed first push");
+    }
+
+    #[test]
+    fn a_push_of_an_older_version_is_pointed_to_the_rollback_that_means_it() {
+        let error = refusal(&Refusal::Downgrade {
+            plugin: "clock".to_owned(),
+            version: "1.0.0".to_owned(),
+            committed: "1.2.0".to_owned(),
+            host: "h1".to_owned(),
+        });
+        assert!(error.fix.contains("controller rollback clock --to 1.0.0 --reason TEXT"), "{error}");
+        assert!(error.fix.contains("a version above 1.2.0"), "{error}");
     }
 }

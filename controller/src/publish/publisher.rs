@@ -53,6 +53,7 @@ impl Publisher {
     pub(crate) fn open(dir: &Path) -> Result<Self, PublishError> {
         let publisher = Self { dir: dir.to_owned(), seen: Seen::in_dir(dir) };
         publisher.key(TARGETS_KEY)?;
+        publisher.key(SNAPSHOT_KEY)?;
         publisher.seen.load().map_err(TrustError::from)?;
         Ok(publisher)
     }

@@ -309,3 +309,52 @@ async fn deadlines_stand_still_until_hosts_on_trial_had_time_to_return() {
     stage.connect_all().await;
     assert!(stage.reconciler.note_return().is_listening);
 }
+
+/// What status says of the one assignment: who deviates, by which code.
+async fn deviations(stage: &Played) -> Vec<(String, String)> {
+    let status = stage.fleet().status().await.unwrap();
+    let deviations = &status.assignments[0].deviations;
+    assert_eq!(deviations.len(), status.assignments[0].deviating as usize);
+    deviations.iter().map(|it| (it.host.clone(), it.code.clone())).collect()
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_down_does_not_count_as_running_and_is_named() {
+    let mut stage = Played::running("1.0.0", 2).await;
+    assert_eq!(deviations(&stage).await, []);
+    stage.agents[1].status.service = v1::ServiceState::Down.into();
+    stage.report(1).await;
+    assert_eq!(deviations(&stage).await, [(agent_name(1), "PLUGIN_DOWN".to_owned())]);
+    assert_eq!(stage.fleet().status().await.unwrap().assignments[0].hosts_on_release, 1);
+}
+
+#[tokio::test]
+async fn hosts_that_came_late_and_do_not_run_the_release_are_named_with_the_cause() {
+    let mut stage = Played::running("1.0.0", 3).await;
+    stage.disconnect(2).await;
+    stage.push("1.1.0").await;
+    stage.finish().await;
+    stage.connect(2).await;
+    stage.round().await;
+    assert_eq!(deviations(&stage).await, [], "it is on its way");
+    stage.settle_offer(2, v1::HostState::Rejected);
+    stage.report(2).await;
+    stage.round().await;
+    assert_eq!(deviations(&stage).await, [(agent_name(2), "PROBE_MISMATCH".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_host_that_a_failed_rollout_has_left_elsewhere_is_named_with_the_way_back() {
+    let mut stage = Played::running("1.0.0", 2).await;
+    stage.push("1.1.0").await;
+    stage.round().await;
+    stage.commit_offers().await;
+    let bad = stage.offered()[0];
+    stage.settle_offer(bad, v1::HostState::Rejected);
+    stage.report(bad).await;
+    stage.round().await;
+    let status = stage.fleet().status().await.unwrap();
+    let there = &status.assignments[0].deviations[0];
+    assert!(there.what.starts_with("it runs clock 1.1.0 since r-000002, which FAILED"), "{there:?}");
+    assert_eq!(there.fix, "take it back: controller rollback clock --reason TEXT");
+}

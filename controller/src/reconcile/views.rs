@@ -2,7 +2,7 @@
 
 use fleetswap_proto::{Explained, v1};
 
-use super::{Reconciler, rows};
+use super::{Reconciler, rows, standing};
 use crate::{
     convert::{self, AssignmentView, HostView},
     store::RolloutPage,
@@ -71,12 +71,11 @@ pub(super) fn status(reconciler: &Reconciler) -> v1::GetStatusResponse {
     let world = reconciler.world();
     let fleet = &world.fleet;
     let count = |hosts: usize| u32::try_from(hosts).unwrap_or(u32::MAX);
-    let of_assignment = |assignment| convert::assignment_status(AssignmentView { assignment, fleet });
     v1::GetStatusResponse {
         epoch: fleet.epoch,
         hosts_online: count(fleet.hosts.values().filter(|host| host.online).count()),
         hosts_known: count(fleet.hosts.len()),
-        assignments: fleet.assignments.values().map(of_assignment).collect(),
+        assignments: fleet.assignments.values().map(|it| standing::of(&world, it)).collect(),
         unfinished: world.unfinished().map(|view| convert::rollout(&view)).collect(),
         store_behind: world.behind().unwrap_or_default().to_owned(),
         ..v1::GetStatusResponse::default()

@@ -42,6 +42,7 @@ impl Said<'_> {
         self.push("dry run", &clock("1.2.0")?, &["--probe", FRIENDLY, "--dry-run"], 0)?;
         self.push("good push", &clock("1.2.0")?, &["--probe", FRIENDLY], 0)?;
         self.run("status", &["status"], 0)?;
+        self.run("watching while nothing moves", &["status", "--watch"], 0)?;
         self.run("diff", &["diff", "clock", "1.0.0", "1.2.0"], 0)?;
         self.run("rollback, dry", &["rollback", "clock", "--reason", "an incident", "--dry-run"], 0)?;
         self.run("rollback", &["rollback", "clock", "--reason", "an incident"], 0)?;

@@ -1,0 +1,132 @@
+//! How an assignment stands: how many hosts run its release, and what is wrong where they do not.
+
+use fleetswap_proto::v1;
+use fleetswap_rollout::{
+    Assignment, Failure, Host, HostId, HostState, Release, Rollout, RolloutState, SkipReason,
+};
+use prost::Message;
+
+use super::world::World;
+use crate::convert;
+
+/// Hosts that are listed; the others are only counted.
+const DEVIATIONS_MAX: usize = 100;
+
+/// Pushing again asks whoever lacks the release.
+const PUSH_AGAIN: &str =
+    "when that host is mended, push the same release again: only hosts that lack it are asked";
+/// Another release is needed.
+const PUSH_OTHER: &str = "correct the plugin and push it under a new version";
+
+/// One assignment.
+pub(super) fn of(world: &World, assignment: &Assignment) -> v1::AssignmentStatus {
+    let (fleet, key) = (&world.fleet, &assignment.key);
+    let count = |hosts: usize| u32::try_from(hosts).unwrap_or(u32::MAX);
+    let online = || fleet.members(key).filter(|(_, host)| host.online);
+    let is_up = |id: &HostId| service(world, id, &key.plugin) != v1::ServiceState::Down;
+    let runs =
+        |host: &Host| assignment.release().is_some() && active(host, assignment) == assignment.release();
+    let mut deviations: Vec<v1::Deviation> =
+        online().filter_map(|(id, host)| deviation(world, assignment, (id, host))).collect();
+    deviations.sort_by(|one, other| one.host.cmp(&other.host));
+    let deviating = count(deviations.len());
+    deviations.truncate(DEVIATIONS_MAX);
+    v1::AssignmentStatus {
+        plugin: key.plugin.clone(),
+        selector: key.selector.to_string(),
+        release: assignment.release().map(convert::release),
+        hosts: count(fleet.members(key).count()),
+        hosts_online: count(online().count()),
+        hosts_on_release: count(online().filter(|(id, host)| runs(host) && is_up(id)).count()),
+        deviations,
+        deviating,
+    }
+}
+
+/// What is wrong with an online host; `None`: nothing, or it is on its way.
+fn deviation(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> Option<v1::Deviation> {
+    let (id, host) = host;
+    let plugin = &assignment.key.plugin;
+    if service(world, id, plugin) == v1::ServiceState::Down {
+        let what = format!("{plugin} is down there: its worker died again and again");
+        let fix = format!("see `agent logs {plugin}` there; push a release that works, or roll back");
+        return Some(said(host, "PLUGIN_DOWN", what, fix));
+    }
+    let mut rollouts = world.rollouts.iter().filter(|rollout| rollout.spec.key == assignment.key);
+    let is_settled = rollouts.all(|rollout| rollout.progress.state.has_ended()) && !on_trial(host, plugin);
+    if !is_settled || active(host, assignment) == assignment.release() {
+        return None;
+    }
+    let Some(release) = assignment.release() else { return left_there(world, assignment, (id, host)) };
+    if let Some(code) = host.denies(release) {
+        let what = format!("it refuses {release}, which failed there with {code}");
+        return Some(said(host, code, what, PUSH_OTHER));
+    }
+    let by = world.rollouts.iter().filter(|rollout| brought(rollout, assignment, release));
+    let by = by.max_by_key(|rollout| rollout.spec.id);
+    by.and_then(|rollout| late(rollout, release, (id, host)))
+        .or_else(|| left_there(world, assignment, (id, host)))
+}
+
+/// Why a host did not get the release from the rollout that brings it to hosts that come late.
+fn late(rollout: &Rollout, release: &Release, host: (&HostId, &Host)) -> Option<v1::Deviation> {
+    let (id, host) = host;
+    let member = rollout.members.get(id)?;
+    if let Some(failure) = member.failure.as_ref().filter(|_| member.state.has_failed()) {
+        let what = format!(
+            "{release} ended there as {} in {}: {}",
+            member.state, failure.failed_state, failure.message
+        );
+        return Some(said(host, &failure.code, what, PUSH_AGAIN));
+    }
+    if let Some(SkipReason::Platform(_)) = &member.skip {
+        let what = format!("{release} is not built for its platform, {}", host.platform);
+        return Some(said(host, Failure::NO_HOST_FITS, what, "push it with an --artifact for that platform"));
+    }
+    let stopped = rollout.progress.failed.as_ref().filter(|_| rollout.progress.is_halted())?;
+    let code = &stopped.failure.code;
+    let what =
+        format!("{release} is not offered there, since it failed with {code} on a host that came late");
+    (member.state == HostState::Pending).then(|| said(host, code, what, PUSH_OTHER))
+}
+
+/// A host that runs what another rollout has left there.
+fn left_there(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> Option<v1::Deviation> {
+    let (id, host) = host;
+    let runs = active(host, assignment)?;
+    let key = &assignment.key;
+    let by = world.rollouts.iter().rev().find(|rollout| {
+        let is_there = rollout.members.get(id).is_some_and(|member| member.state == HostState::Committed);
+        rollout.spec.key == *key && rollout.spec.to.as_ref() == Some(runs) && is_there
+    })?;
+    let failed = by.progress.failed.as_ref()?;
+    let what = format!("it runs {runs} since {}, which FAILED", by.spec.id);
+    let hosts = if key.selector.is_all() { String::new() } else { format!(" --hosts '{}'", key.selector) };
+    let fix = format!("take it back: controller rollback {}{hosts} --reason TEXT", key.plugin);
+    Some(said(host, &failed.failure.code, what, fix))
+}
+
+fn said(host: &Host, code: &str, what: String, fix: impl Into<String>) -> v1::Deviation {
+    v1::Deviation { host: host.name.clone(), code: code.to_owned(), what, fix: fix.into() }
+}
+
+fn brought(rollout: &Rollout, assignment: &Assignment, release: &Release) -> bool {
+    let (spec, state) = (&rollout.spec, rollout.progress.state);
+    spec.key == assignment.key && state == RolloutState::Succeeded && spec.to.as_ref() == Some(release)
+}
+
+fn active<'a>(host: &'a Host, assignment: &Assignment) -> Option<&'a Release> {
+    host.plugins.get(&assignment.key.plugin)?.reported.as_ref()?.active.as_ref()
+}
+
+fn on_trial(host: &Host, plugin: &str) -> bool {
+    let reported = host.plugins.get(plugin).and_then(|plugin| plugin.reported.as_ref());
+    reported.is_some_and(fleetswap_rollout::Reported::on_trial)
+}
+
+/// Whether callers are answered, as the host said last.
+fn service(world: &World, host: &HostId, plugin: &str) -> v1::ServiceState {
+    let row = world.hosts.get(host).and_then(|entry| entry.reported.get(plugin));
+    let status = row.and_then(|row| v1::PluginStatus::decode(row.status.as_slice()).ok());
+    status.map_or(v1::ServiceState::Unspecified, |status| status.service())
+}
