@@ -53,7 +53,7 @@ pub(crate) enum CallFailure {
         /// What is wrong with it.
         message: String,
     },
-    /// 422: the plugin's own error.
+    /// 422 `PLUGIN_ERROR`: the plugin's own error.
     #[error("{code}: {message}")]
     Plugin {
         /// The plugin's code.

@@ -1,7 +1,11 @@
 //! The command line.
 
 mod ask;
+mod door;
+mod failure;
 mod output;
+mod refusal;
+mod usage;
 
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -13,6 +17,7 @@ use crate::{
     config::{self, Config},
     daemon,
 };
+use failure::Failure;
 
 /// Runs plugins on this host and swaps their releases without stopping the service.
 #[derive(Debug, Parser)]
@@ -95,12 +100,12 @@ const USAGE: u8 = 2;
 pub(crate) fn run() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
-        Err(error) if error.use_stderr() && wants_json(env::args()) => {
-            output::error(Form::Json, &usage(&error));
+        // Help or version; this ends the process.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            output::error(wanted_form(env::args()), &usage::explain(&error).into());
             return ExitCode::from(USAGE);
         }
-        // Help, version, or clap's own words for people; this ends the process.
-        Err(error) => error.exit(),
     };
     let form = command.common().output;
     match perform(command) {
@@ -112,49 +117,47 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// Whether arguments that could not be parsed ask for JSON.
-fn wants_json(args: impl Iterator<Item = String>) -> bool {
+/// The form that arguments which could not be parsed ask for, so that their error comes in it as well.
+fn wanted_form(args: impl Iterator<Item = String>) -> Form {
     let words: Vec<String> = args.collect();
     let pair = |pair: &[String]| ["-o", "--output"].contains(&pair[0].as_str()) && pair[1] == "json";
-    words.windows(2).any(pair)
-        || words.iter().any(|word| ["-ojson", "--output=json"].contains(&word.as_str()))
+    let joined = |word: &String| ["-ojson", "-o=json", "--output=json"].contains(&word.as_str());
+    if words.windows(2).any(pair) || words.iter().any(joined) { Form::Json } else { Form::Text }
 }
 
-fn usage(error: &clap::Error) -> Explained {
-    let text = error.to_string();
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    let hints: Vec<&str> = lines.collect();
-    Explained::new("USAGE", what, "the command line was not understood", hints.join("; "))
-}
-
-fn perform(command: Command) -> Result<(), Explained> {
+fn perform(command: Command) -> Result<(), Failure> {
     let Common { config, output: form } = command.common();
     let (config, form) = (Config::load(config)?, *form);
     if matches!(command, Command::Daemon(_)) {
-        return daemon::run(config);
+        return Ok(daemon::run(config)?);
     }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     let text = runtime.block_on(Box::pin(asked(command, &config, form)))?;
-    output::data(&text)
+    Ok(text.map_or(Ok(()), |text| output::data(&text))?)
 }
 
-async fn asked(command: Command, config: &Config, form: Form) -> Result<String, Explained> {
-    match command {
+/// The answer to show; none where there is nothing to show.
+async fn asked(command: Command, config: &Config, form: Form) -> Result<Option<String>, Failure> {
+    Ok(Some(match command {
         Command::Daemon(_) | Command::Status(_) => {
             let status = ask::status(&config.control_socket).await?;
-            Ok(if form == Form::Json { output::json(&status) } else { output::status(&status) })
+            if form == Form::Json { output::json(&status) } else { output::status(&status) }
         }
         Command::Logs(logs) => {
             let reply = ask::logs(&config.control_socket, &logs.plugin).await?;
-            Ok(if form == Form::Json { output::json(&reply) } else { output::logs(&reply) })
+            if form == Form::Text && reply.lines.is_empty() {
+                let words = "has written no log lines since the agent started";
+                output::note(&format!("{} {words}", reply.plugin));
+                return Ok(None);
+            }
+            if form == Form::Json { output::json(&reply) } else { output::logs(&reply) }
         }
         Command::Call(call) => {
             let path = [call.plugin.as_str(), call.function.as_str()];
             let reply = ask::call(&config.front.socket, path, call.input, call.timeout).await?;
-            Ok(if form == Form::Json { output::json(&reply) } else { reply.text() })
+            if form == Form::Json { output::json(&reply) } else { reply.text() }
         }
-    }
+    }))
 }
 
 /// The runtime could not be made.

@@ -33,6 +33,12 @@ pub(crate) enum BadDesired {
 
 /// Longest name or version that an error repeats, in bytes.
 const SHOWN_MAX: usize = 64;
+/// Longest id of a rollout, in bytes: it is kept in the record, and told in every report.
+const ROLLOUT_ID_MAX: usize = 64;
+/// Longest version, in bytes; as in a manifest.
+const VERSION_MAX: usize = 64;
+/// Longest probation and longest deadline, in milliseconds: a day, as at push. A trial holds the host's one slot.
+const TIME_MAX_MS: u64 = 86_400_000;
 
 /// Reads a desired state; one bad entry makes the whole of it bad, since it is complete or nothing.
 pub(crate) fn desired(state: v1::DesiredState) -> Result<Desired, BadDesired> {
@@ -57,6 +63,7 @@ fn offer(generation: Generation, desired: v1::DesiredPlugin) -> Result<(String, 
     if !fleetswap_trust::manifest::is_plugin_name(&plugin) {
         return Err(bad("it is not a plugin name".to_owned()));
     }
+    within_bounds(&rollout_id, min_healthy_ms, healthy_deadline_ms).map_err(bad)?;
     let target = match target.ok_or_else(|| bad("it has no target".to_owned()))? {
         v1::desired_plugin::Target::Nothing(v1::Nothing {}) => Target::Nothing,
         v1::desired_plugin::Target::Release(release) => {
@@ -70,10 +77,25 @@ fn offer(generation: Generation, desired: v1::DesiredPlugin) -> Result<(String, 
     ))
 }
 
+fn within_bounds(rollout_id: &str, min_healthy_ms: u64, healthy_deadline_ms: u64) -> Result<(), String> {
+    if rollout_id.len() > ROLLOUT_ID_MAX {
+        return Err(format!("its rollout id has {} bytes, more than {ROLLOUT_ID_MAX}", rollout_id.len()));
+    }
+    for (name, ms) in [("min_healthy_ms", min_healthy_ms), ("healthy_deadline_ms", healthy_deadline_ms)] {
+        if ms > TIME_MAX_MS {
+            return Err(format!("its {name} is {ms}, more than a day"));
+        }
+    }
+    Ok(())
+}
+
 fn from_release(release: v1::Release, of: &str) -> Result<Release, String> {
     let v1::Release { plugin, version, revision, release_id } = release;
     if plugin != of {
         return Err("its release is one of another plugin".to_owned());
+    }
+    if version.len() > VERSION_MAX {
+        return Err(format!("its version has {} bytes, more than {VERSION_MAX}", version.len()));
     }
     let version = version.parse().map_err(|error| format!("its version is no semantic version: {error}"))?;
     let id = ReleaseId::from_hex(&release_id).map_err(|error| error.to_string())?;
@@ -189,6 +211,7 @@ const fn proven_by(proof: Proof) -> &'static str {
     match proof {
         Proof::Calls => "calls",
         Proof::Probes => "probes",
+        Proof::Health => "health",
         Proof::Unchanged => "unchanged",
         Proof::Before => "before",
     }
@@ -229,6 +252,32 @@ mod tests {
         assert!(desired(state("../x", release("1.0.0"))).is_err());
         assert!(desired(state("clock", None)).is_err());
         assert_eq!(desired(v1::DesiredState::default()), Err(BadDesired::NoGeneration));
+    }
+
+    /// Longer texts could not be kept any more, and a longer trial would keep all others waiting.
+    #[test]
+    fn an_offer_without_bounds_is_refused() {
+        let longest = "1.0.0-".to_owned() + &"a".repeat(VERSION_MAX - 6);
+        let told = |change: &dyn Fn(&mut v1::DesiredPlugin)| {
+            let mut state = state("clock", Some(v1::desired_plugin::Target::Release(wire(&longest))));
+            change(&mut state.plugins[0]);
+            desired(state).map(drop)
+        };
+        let fits = |plugin: &mut v1::DesiredPlugin| {
+            plugin.rollout_id = "r".repeat(ROLLOUT_ID_MAX);
+            (plugin.min_healthy_ms, plugin.healthy_deadline_ms) = (TIME_MAX_MS, TIME_MAX_MS);
+        };
+        assert_eq!(told(&fits), Ok(()));
+        let longer = v1::desired_plugin::Target::Release(wire(&format!("{longest}a")));
+        let changes: [&dyn Fn(&mut v1::DesiredPlugin); 4] = [
+            &|it| it.rollout_id = "r".repeat(ROLLOUT_ID_MAX + 1),
+            &|it| it.min_healthy_ms = TIME_MAX_MS + 1,
+            &|it| it.healthy_deadline_ms = u64::MAX,
+            &|it| it.target = Some(longer.clone()),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            assert!(told(change).is_err(), "change {number}");
+        }
     }
 
     #[test]

@@ -1,10 +1,18 @@
 //! The daemon: puts the parts together, and takes them apart in order.
 
-use std::{fs, future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+mod trust;
+
+use std::{
+    fs,
+    future::Future,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use fleetswap_host::sandbox_level;
 use fleetswap_proto::{Explained, v1};
-use fleetswap_trust::TrustedStore;
 use rustix::{
     fs::Mode,
     process::{Resource, Rlimit, getrlimit, setrlimit, umask},
@@ -109,7 +117,10 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
     let state = StateDir::open(&config.state_dir).map_err(|error| explain::durable(&error))?;
     let host_id = state.host_id().map_err(|error| explain::durable(&error))?;
     let trust = state.trust(&config.trust_root);
-    trust.load().map_err(|error| explain::trust(&error, &config.trust_root))?;
+    if let Some(warning) = trust::check(&trust, config, SystemTime::now())? {
+        let Explained { code, what, why, fix } = warning;
+        tracing::warn!(code = &*code, why, fix, "{what}");
+    }
     let identity = Identity::new(&host_id, &config.name).ok_or_else(bad_identity)?;
     let link = Link::new(config.controller, identity.clone(), config.labels.clone(), facts());
     let fetcher = Fetcher::new(state.blobs(), &link.endpoint, identity, &config.mirrors)?;

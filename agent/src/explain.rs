@@ -1,9 +1,8 @@
 //! Errors in the operator's words: what happened, why, and what to do.
 
-use std::{error::Error, path::Path};
+use std::error::Error;
 
 use fleetswap_proto::Explained;
-use fleetswap_trust::StoreError;
 
 use crate::durable::DurableError;
 
@@ -20,17 +19,6 @@ pub(crate) fn durable(error: &DurableError) -> Explained {
         _ => "see that `state_dir` exists, is writable and that its disk is healthy",
     };
     Explained::new(error.code(), error.to_string(), cause(error), fix)
-}
-
-/// The first root can't be used, or what was trusted before is damaged.
-pub(crate) fn trust(error: &StoreError, trust_root: &Path) -> Explained {
-    Explained::new(
-        "TRUST_STORE_UNUSABLE",
-        format!("the agent has no root of trust (`trust_root` is {})", trust_root.display()),
-        chain(error),
-        "copy root.json of the publisher's folder to `trust_root` (controller init prints its path); a store that is \
-         damaged is restored from a backup",
-    )
 }
 
 /// An error with its causes, on one line.

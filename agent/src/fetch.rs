@@ -1,26 +1,27 @@
 //! Bytes from elsewhere: metadata from the controller, blobs from mirrors first and the controller last.
 //!
 //! A source is never trusted. One that lies, stalls, is slow, sends too much or too little loses its place in the
-//! order, and nothing else: what it sent counts only if the whole has the SHA-256 that was asked for.
+//! order, and nothing else: what it sent counts only if the whole has the SHA-256 that was asked for, and mirrors
+//! have only a share of the time.
 
 mod pace;
 mod partial;
 mod source;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use fleetswap_proto::{
     Explained,
     v1::{self, bytes_service_client::BytesServiceClient},
 };
 use fleetswap_trust::{Bundle, Digest, TrustError};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use reqwest::{Client, Url, redirect};
-use tokio::{
-    sync::Mutex,
-    task::spawn_blocking,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
@@ -30,8 +31,8 @@ use crate::{
     durable::{Contents, DurableError},
     link::Identity,
 };
-use pace::Pace;
-use partial::Partial;
+use pace::{Pace, Timing};
+use partial::{Disk, Partial};
 use source::{Fault, Opened, Source};
 
 /// Longest wait for all metadata files together.
@@ -88,26 +89,6 @@ impl FetchError {
     }
 }
 
-/// When a source is given up; tests shorten it.
-#[derive(Clone, Copy, Debug)]
-struct Timing {
-    /// Longest time without a byte, the answer's head included.
-    no_progress: Duration,
-    /// Over each such time at least `window_bytes` must come.
-    window: Duration,
-    window_bytes: u64,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            no_progress: Duration::from_secs(30),
-            window: Duration::from_secs(20),
-            window_bytes: 64 * 1024,
-        }
-    }
-}
-
 /// Fetches metadata, and blobs into the state folder.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
@@ -117,8 +98,10 @@ pub(crate) struct Fetcher {
     /// Mirrors in the config's order, then the controller.
     sources: Vec<Source>,
     timing: Timing,
-    /// One blob at a time: two would write to one partial file. Holds when each source failed last, so that a mirror
-    /// that stalls costs its wait once and not for every blob of a release.
+    /// One blob at a time.
+    turns: Arc<tokio::sync::Mutex<()>>,
+    /// When each source failed last, so that a mirror that stalls costs its wait once and not for every blob of a
+    /// release.
     failed: Mutex<Vec<Option<Instant>>>,
 }
 
@@ -141,7 +124,8 @@ impl Fetcher {
         }
         sources.push(Source::controller(controller.clone(), identity.clone()));
         let failed = Mutex::new(vec![None; sources.len()]);
-        Ok(Self { blobs, controller, identity, sources, timing: Timing::default(), failed })
+        let (timing, turns) = (Timing::default(), Arc::default());
+        Ok(Self { blobs, controller, identity, sources, timing, turns, failed })
     }
 
     /// The metadata that the controller has beyond `known`. Nothing in it is verified.
@@ -179,38 +163,72 @@ impl Fetcher {
         if length > max {
             return Err(FetchError::TooLarge { sha256, length, max });
         }
-        let mut failed = self.failed.lock().await;
+        let disk = Disk::take(&self.blobs, &self.turns).await;
         let want = Want { sha256, length };
-        if blocking(&self.blobs, move |blobs| blobs.holds(sha256, length)).await? {
-            return Ok(self.blobs.path(sha256));
+        if !disk.run(move |blobs| blobs.holds(sha256, length)).await? {
+            Box::pin(self.ask_in_order(&disk, want)).await?;
         }
+        Ok(self.blobs.path(sha256))
+    }
+
+    /// Asks one source after the other.
+    async fn ask_in_order(&self, disk: &Disk, want: Want) -> Result<(), FetchError> {
+        let mirrors_until = Instant::now() + self.timing.share.time;
         let mut tried = Vec::new();
-        for index in order(&failed) {
+        let mut order = order(&self.failed()).into_iter().peekable();
+        while let Some(index) = order.next() {
             let source = &self.sources[index];
-            match Box::pin(self.all_from(source, want)).await? {
-                Ok(()) => {
-                    failed[index] = None;
-                    return Ok(self.blobs.path(sha256));
-                }
-                Err(fault) => {
-                    failed[index] = Some(Instant::now()).filter(|_| !matches!(fault, Fault::Missing));
-                    tracing::warn!(source = %source.name(), blob = %sha256, reason = %fault, "next source");
-                    tried.push(format!("{}: {fault}", source.name()));
-                }
-            }
+            let until = (source.is_mirror() && order.peek().is_some()).then_some(mirrors_until);
+            let got = if until.is_some_and(|until| until <= Instant::now()) {
+                Err(Fault::NotAsked)
+            } else {
+                self.turn_of(index, disk, want, until).await?
+            };
+            let Err(fault) = got else { return Ok(()) };
+            tracing::warn!(source = %source.name(), blob = %want.sha256, reason = %fault, "next source");
+            tried.push(format!("{}: {fault}", source.name()));
         }
-        Err(FetchError::NoSource { sha256, tried })
+        Err(FetchError::NoSource { sha256: want.sha256, tried })
+    }
+
+    /// One source's turn. It counts as failed until the opposite is known: if the fetch is given up meanwhile, the
+    /// next one asks another source first.
+    async fn turn_of(
+        &self,
+        index: usize,
+        disk: &Disk,
+        want: Want,
+        until: Option<Instant>,
+    ) -> Result<Result<(), Fault>, FetchError> {
+        let before = self.failed()[index].replace(Instant::now());
+        let got = Box::pin(self.all_from(&self.sources[index], disk, want, until)).await;
+        self.failed()[index] = match &got {
+            Ok(Ok(()) | Err(Fault::Missing)) => None,
+            Ok(Err(_)) => Some(Instant::now()),
+            Err(_) => before,
+        };
+        got
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All that is missing, from one source. The inner error is the source's, the outer one this host's.
-    async fn all_from(&self, source: &Source, want: Want) -> Result<Result<(), Fault>, FetchError> {
-        let mut partial = Partial::open(&self.blobs, want.sha256, want.length)?;
+    async fn all_from(
+        &self,
+        source: &Source,
+        disk: &Disk,
+        want: Want,
+        until: Option<Instant>,
+    ) -> Result<Result<(), Fault>, FetchError> {
+        let mut partial = Partial::open(disk, want.sha256, want.length).await?;
         let mut mixed = partial.length() > 0;
         loop {
-            if let Err(fault) = self.append(source, want, &mut partial).await? {
+            if let Err(fault) = self.append(source, want, until, &mut partial).await? {
                 return Ok(Err(fault));
             }
-            if blocking(&self.blobs, move |blobs| blobs.finish(want.sha256, want.length)).await? {
+            if disk.run(move |blobs| blobs.finish(want.sha256, want.length)).await? {
                 return Ok(Ok(()));
             }
             // The wrong bytes may be another source's, from before: this one gets a try with all of its own.
@@ -218,7 +236,7 @@ impl Fetcher {
                 return Ok(Err(Fault::WrongBytes));
             }
             mixed = false;
-            partial = Partial::open(&self.blobs, want.sha256, want.length)?;
+            partial = Partial::open(disk, want.sha256, want.length).await?;
         }
     }
 
@@ -227,48 +245,63 @@ impl Fetcher {
         &self,
         source: &Source,
         want: Want,
+        until: Option<Instant>,
         partial: &mut Partial,
     ) -> Result<Result<(), Fault>, FetchError> {
         if partial.length() == want.length {
             return Ok(Ok(()));
         }
-        let opened = timeout(self.timing.no_progress, source.open(want, partial.length())).await;
+        let (now, Timing { no_progress, share, .. }) = (Instant::now(), self.timing);
+        let head_due = until.map_or(now + no_progress, |until| until.min(now + share.head));
+        let opened = timeout_at(head_due, source.open(want, partial.length())).await;
         let mut opened = match opened.unwrap_or(Err(Fault::Stalled)) {
             Ok(opened) => opened,
             Err(fault) => return Ok(Err(fault)),
         };
-        partial.cut(opened.start)?;
-        let result = self.copy(&mut opened, want, partial).await?;
+        partial.cut(opened.start).await?;
+        let pace = Pace::new(self.timing, until.map(|until| (want.length, until)), Instant::now());
+        let result = copy(&mut opened, want, pace, partial).await?;
         if matches!(result, Err(Fault::TooMany)) {
-            partial.cut(opened.start)?;
+            partial.cut(opened.start).await?;
         }
         Ok(result)
     }
+}
 
-    async fn copy(
-        &self,
-        opened: &mut Opened,
-        want: Want,
-        partial: &mut Partial,
-    ) -> Result<Result<(), Fault>, FetchError> {
-        let mut pace = Pace::new(self.timing, Instant::now());
-        loop {
-            let chunk = match timeout_at(pace.next_due(), opened.body.next()).await {
-                Err(_) => return Ok(Err(Fault::Stalled)),
-                Ok(Some(Err(fault))) => return Ok(Err(fault)),
-                Ok(Some(Ok(chunk))) => chunk,
-                Ok(None) if partial.length() == want.length => return Ok(Ok(())),
-                Ok(None) => return Ok(Err(Fault::TooFew)),
-            };
-            if chunk.len() as u64 > want.length - partial.length() {
-                return Ok(Err(Fault::TooMany));
+/// Copies until the source ends or is given up; what it brought until then is kept.
+async fn copy(
+    opened: &mut Opened,
+    want: Want,
+    mut pace: Pace,
+    partial: &mut Partial,
+) -> Result<Result<(), Fault>, FetchError> {
+    let copied = loop {
+        let ready = if partial.is_full() { None } else { opened.body.next().now_or_never() };
+        let next = match ready {
+            Some(next) => Ok(next),
+            None => {
+                partial.flush().await?;
+                timeout_at(pace.next_due(), opened.body.next()).await
             }
-            partial.append(&chunk)?;
-            if !pace.took(chunk.len() as u64, Instant::now()) && partial.length() < want.length {
-                return Ok(Err(Fault::TooSlow));
-            }
+        };
+        let chunk = match next {
+            Err(_) => break Err(pace.overdue(Instant::now())),
+            Ok(Some(Err(fault))) => break Err(fault),
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(None) if partial.length() == want.length => break Ok(()),
+            Ok(None) => break Err(Fault::TooFew),
+        };
+        let bytes = chunk.len() as u64;
+        if bytes > want.length - partial.length() {
+            break Err(Fault::TooMany);
         }
-    }
+        partial.add(chunk);
+        if !pace.took(bytes, Instant::now()) && partial.length() < want.length {
+            break Err(Fault::TooSlow);
+        }
+    };
+    partial.flush().await?;
+    Ok(copied)
 }
 
 /// A blob that is wanted.
@@ -291,15 +324,6 @@ fn mirror_client() -> Result<Client, Explained> {
             "install the system's root certificates (package ca-certificates), or remove `mirrors`",
         )
     })
-}
-
-/// Runs work on the disk away from the threads that serve callers.
-async fn blocking<T: Send + 'static>(
-    blobs: &Contents,
-    work: impl FnOnce(&Contents) -> Result<T, DurableError> + Send + 'static,
-) -> Result<T, DurableError> {
-    let blobs = blobs.clone();
-    spawn_blocking(move || work(&blobs)).await.unwrap_or_else(|cut| Err(DurableError::cut_short(cut)))
 }
 
 /// The sources' numbers, those that failed lately behind the others.

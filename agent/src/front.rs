@@ -36,6 +36,12 @@ struct Front {
     metrics: Arc<Metrics>,
 }
 
+impl Front {
+    fn knows(&self, plugin: &str) -> bool {
+        self.calls.plugins().iter().any(|info| info.plugin == plugin)
+    }
+}
+
 /// The front for a unix socket: whoever may open the socket may call.
 pub(crate) fn router(calls: Arc<dyn Calls>, metrics: Arc<Metrics>) -> Router {
     Router::new()
@@ -62,10 +68,11 @@ async fn call(
     // A name that is not even text names nothing here.
     let Ok(Path((plugin, function))) = path else { return Refusal::no_route().into_response() };
     let answer = Box::pin(answer(&*front.calls, plugin.clone(), function, request)).await;
+    let was_looked_up = answer.is_ok();
     let (response, outcome) = reply::of(answer);
     // A name that is not a plugin's must not become a label: a caller could make endless ones.
-    let label = if outcome == "UNKNOWN_PLUGIN" { "" } else { plugin.as_str() };
-    front.metrics.called(label, outcome);
+    let is_known = if was_looked_up { outcome != "UNKNOWN_PLUGIN" } else { front.knows(&plugin) };
+    front.metrics.called(if is_known { &plugin } else { "" }, outcome);
     response
 }
 

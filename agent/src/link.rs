@@ -4,6 +4,7 @@
 
 mod backoff;
 mod facts;
+mod hello;
 mod reports;
 
 use std::{
@@ -213,7 +214,7 @@ impl Link {
 
     async fn open(&self, ends: &mut Ends) -> Result<Session, LinkError> {
         let channel = self.endpoint.connect().await.map_err(LinkError::Connect)?;
-        let standing = ends.standing.borrow_and_update().clone();
+        let standing = hello::within_bounds(ends.standing.borrow_and_update().clone());
         let (sender, outbound) = mpsc::channel(OUTBOUND_MAX);
         let hello = connect_request::Message::Hello(self.hello(&standing));
         send(&sender, hello).await?;
@@ -287,6 +288,8 @@ impl Session {
         let mut beat = interval(self.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beat.tick().await;
+        // What the hello had no room for.
+        self.report(ends).await?;
         loop {
             tokio::select! {
                 message = self.inbound.next() => match message {

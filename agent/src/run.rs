@@ -12,6 +12,7 @@ mod task;
 mod teller;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::{io, sync::Arc};
 
@@ -27,7 +28,7 @@ use crate::{
     calls::Calls,
     convert,
     daemon::Parts,
-    durable::{Records, StateDir},
+    durable::{DurableError, Records, StateDir},
     explain,
     service::{Launcher, Registry, Shelf},
     trial::Tools,
@@ -77,12 +78,18 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Explained> {
     let (failure, failures) = mpsc::channel(1);
     let (world, state) = world(parts, host.clean_stop(), failure)?;
     let (registry, stop) = (Arc::clone(&world.registry), world.stop.clone());
-    // From here on an end without a word counts as a kill.
-    host.set_clean_stop(false).map_err(|error| explain::durable(&error))?;
-    let lives = Box::pin(Lives::resume(Arc::new(world))).await.map_err(|error| explain::durable(&error))?;
+    let lives = resume(world, &mut host).await.map_err(|error| explain::durable(&error))?;
     teller::tell_highest(&lives, host.highest().max(lives.highest()));
     let teller = tokio::spawn(teller::run(lives, desired, host.clone()));
     Ok(Running { registry, stop, teller, failures, host, _state: state })
+}
+
+/// Every plugin has taken in how the last run ended before an end without a word counts as a kill: until then, a second
+/// one would be taken for the first.
+async fn resume(world: World, host: &mut HostRecord) -> Result<Lives, DurableError> {
+    let lives = Box::pin(Lives::resume(Arc::new(world))).await?;
+    host.set_clean_stop(false)?;
+    Ok(lives)
 }
 
 impl Running {

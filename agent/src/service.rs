@@ -4,6 +4,7 @@
 //! bounded queue. One that was written when its worker died is repeated once if the function is idempotent.
 
 mod instance;
+mod leaving;
 mod live;
 mod package;
 mod registry;
@@ -23,8 +24,10 @@ use fleetswap_update::Installed;
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use crate::calls::{Answer, CallFailure, CallRequest, PluginInfo};
+use leaving::Leaving;
 
 pub(crate) use instance::{Instance, Launch, Launcher};
+pub(crate) use leaving::Leave;
 pub(crate) use live::Live;
 pub(crate) use package::{Package, Shelf, disk};
 pub(crate) use registry::Registry;
@@ -40,6 +43,7 @@ pub(crate) struct Service {
     name: String,
     gate: Gate<Arc<Live>>,
     control: Mutex<Control>,
+    leaving: Leaving,
     gone: mpsc::UnboundedSender<WorkerGone>,
 }
 
@@ -75,7 +79,8 @@ impl Service {
         if !expected {
             drop(gate.shut());
         }
-        Arc::new(Self { name, gate, control: Mutex::new(Control { standing, watch: None }), gone })
+        let control = Mutex::new(Control { standing, watch: None });
+        Arc::new(Self { name, gate, control, leaving: Leaving::default(), gone })
     }
 
     /// Puts a release in place and lets callers in. Its worker is watched from now on, the old one is not.
@@ -152,6 +157,16 @@ impl Service {
             watch.abort();
         }
         self.gate.shut()
+    }
+
+    /// A release that was in place is on its way out until the answer is dropped.
+    pub(crate) fn leaves(&self, live: &Arc<Live>) -> Leave {
+        self.leaving.enter(live)
+    }
+
+    /// Waits until this release may be active: at most one is, if either has state or works in the background.
+    pub(crate) async fn cleared_for(&self, installed: &Installed) {
+        self.leaving.cleared_for(installed).await;
     }
 
     /// The release in place.

@@ -93,7 +93,7 @@ pub(crate) async fn perform(tools: &Tools, service: &Arc<Service>, bench: &Bench
             Box::pin(probe::probe(tools, bench, &installed)).await.map(|()| Outcome::Probed)
         }
         Task::Prepare(installed) => {
-            Box::pin(swap::prepare(tools, bench, &installed)).await.map(|()| Outcome::Prepared)
+            Box::pin(swap::prepare(tools, service, bench, &installed)).await.map(|()| Outcome::Prepared)
         }
         Task::Pause(swap) => {
             Box::pin(swap::pause(service, bench, &swap)).await.map(|lost| Outcome::Saved { lost })
@@ -115,8 +115,8 @@ pub(crate) async fn perform(tools: &Tools, service: &Arc<Service>, bench: &Bench
 }
 
 /// Ends a release that was taken out of its place, once its calls are answered.
-pub(crate) fn dismiss(retired: Retired<Arc<Live>>) {
-    bench::Replaced::of(retired).dismiss();
+pub(crate) fn dismiss(service: &Service, retired: Retired<Arc<Live>>) {
+    bench::Replaced::of(retired).dismiss(service);
 }
 
 /// As [`dismiss`], to be waited for.

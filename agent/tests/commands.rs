@@ -4,20 +4,30 @@
 
 use std::{
     fs,
+    os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
     path::Path,
     process::{Command, Output},
 };
 
 use serde_json::Value;
 
+/// A root that `controller init --dev` made.
+const DEV_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/daemon/dev-root.json");
+/// A user who owns nothing.
+const NOBODY: u32 = 65_534;
+
 /// Runs `agent` with the words of a line, and `--config` where a file is given.
 fn agent(line: &str, config: Option<&Path>) -> Output {
+    command(line, config).output().unwrap()
+}
+
+fn command(line: &str, config: Option<&Path>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent"));
     command.args(line.split_whitespace()).env_remove("FLEETSWAP_AGENT_CONFIG");
     if let Some(config) = config {
         command.arg("--config").arg(config);
     }
-    command.output().unwrap()
+    command
 }
 
 /// A folder with a configuration that is right as such, and no root of trust.
@@ -64,7 +74,12 @@ fn wrong_words_end_with_two() {
     for line in ["", "serve", "status x", "logs", "call clock", "call clock time {} --timeout soon"] {
         let output = agent(line, None);
         assert_eq!(output.status.code(), Some(2), "{line}");
-        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{line}");
+        let words = text(&output.stderr);
+        assert!(output.stdout.is_empty() && words.starts_with("error[USAGE]: "), "{line}: {words}");
+        assert!(
+            ["\n  why:  ", "\n  fix:  ", "\n  page: "].iter().all(|part| words.contains(part)),
+            "{words}"
+        );
     }
     let output = agent("status x -o json", None);
     assert_eq!((output.status.code(), json_code(&output).as_str()), (Some(2), "USAGE"));
@@ -92,10 +107,41 @@ fn the_daemon_does_not_start_without_a_root_of_trust_or_with_a_bad_configuration
     let (dir, config) = configured();
     let output = agent("daemon -o json", Some(&config));
     assert_eq!((output.status.code(), json_code(&output).as_str()), (Some(1), "TRUST_STORE_UNUSABLE"));
+    fs::copy(DEV_ROOT, dir.path().join("root.json")).unwrap();
+    // An agent that went on would end here, with another code, instead of holding the test up.
+    fs::write(dir.path().join("control.sock"), "no socket").unwrap();
+    let output = agent("daemon -o json", Some(&config));
+    assert_eq!((output.status.code(), json_code(&output).as_str()), (Some(1), "TRUST_DEV_ROOT"));
+    let words = text(&agent("daemon", Some(&config)).stderr);
+    assert!(
+        words.starts_with("error[TRUST_DEV_ROOT]: ") && words.contains("allow_dev_trust = true"),
+        "{words}"
+    );
     assert!(!dir.path().join("front.sock").exists());
     fs::write(&config, format!("{}typo = 1\n", fs::read_to_string(&config).unwrap())).unwrap();
     let output = agent("daemon -o json", Some(&config));
     assert_eq!((output.status.code(), json_code(&output).as_str()), (Some(1), "CONFIG_INVALID"));
     let output = agent("status -o json", Some(&dir.path().join("none.toml")));
     assert_eq!((output.status.code(), json_code(&output).as_str()), (Some(1), "CONFIG_UNREADABLE"));
+}
+
+#[test]
+fn a_socket_that_this_user_may_not_open_is_not_taken_for_a_missing_daemon() {
+    let (dir, config) = configured();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let sockets = ["control.sock", "front.sock"].map(|name| dir.path().join(name));
+    let _listening = sockets.each_ref().map(|socket| UnixListener::bind(socket).unwrap());
+    sockets.iter().for_each(|socket| fs::set_permissions(socket, fs::Permissions::from_mode(0o000)).unwrap());
+    for (line, way) in [("status", "sudo -u"), ("logs clock", "sudo -u"), ("call clock time", "front.group")]
+    {
+        let mut command = command(line, Some(&config));
+        if rustix::process::getuid().is_root() {
+            // No permission bits keep root out.
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output().unwrap();
+        let words = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{line}: {words}");
+        assert!(words.starts_with("error[SOCKET_DENIED]: ") && words.contains(way), "{line}: {words}");
+    }
 }

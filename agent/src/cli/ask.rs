@@ -4,12 +4,16 @@ use std::{path::Path, time::Duration};
 
 use fleetswap_proto::Explained;
 use reqwest::{Client, Response, StatusCode};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::{
+    door::{Door, unreachable},
+    failure::Failure,
+    refusal::{Called, Refused},
+};
 use crate::{
     control::{ErrorReply, LogReply, Status},
-    explain::root_cause,
     front::{RELEASE_HEADER, TIMEOUT_HEADER, VERSION_HEADER},
 };
 
@@ -17,8 +21,8 @@ use crate::{
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How much longer than the call itself its answer may take.
 const CALL_EXTRA: Duration = Duration::from_secs(5);
-/// Largest answer, in bytes.
-const REPLY_MAX: usize = 4 * 1024 * 1024;
+/// Largest answer, in bytes: a status with many plugins has a record of each failure.
+const REPLY_MAX: usize = 64 * 1024 * 1024;
 
 /// A call's output.
 #[derive(Debug, Serialize)]
@@ -27,19 +31,6 @@ pub(super) struct Reply {
     version: String,
     release_id: String,
     output: Value,
-}
-
-/// The front's error body.
-#[derive(Deserialize)]
-struct Refused {
-    error: RefusedError,
-}
-
-#[derive(Deserialize)]
-struct RefusedError {
-    code: String,
-    message: String,
-    field: Option<String>,
 }
 
 impl Reply {
@@ -66,14 +57,14 @@ pub(super) async fn call(
     target: [&str; 2],
     input: String,
     timeout: Duration,
-) -> Result<Reply, Explained> {
+) -> Result<Reply, Failure> {
     let url = format!("http://localhost/v1/call/{}/{}", escaped(target[0]), escaped(target[1]));
-    let request = client(socket)?
+    let request = client(socket, Door::Front)?
         .post(url)
         .header(TIMEOUT_HEADER, timeout.as_secs_f64().to_string())
         .timeout(timeout.saturating_add(CALL_EXTRA))
         .body(input);
-    let response = request.send().await.map_err(|error| unreachable(socket, &error))?;
+    let response = request.send().await.map_err(|error| unreachable(socket, Door::Front, &error))?;
     let header = |name: &str| {
         let value = response.headers().get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_owned()
@@ -81,7 +72,9 @@ pub(super) async fn call(
     let (version, release_id, status) = (header(VERSION_HEADER), header(RELEASE_HEADER), response.status());
     let body = body(response).await?;
     if status != StatusCode::OK {
-        return Err(refused(status, &body));
+        let refused: Refused = serde_json::from_slice(&body)
+            .map_err(|_| not_understood(&format!("status {status} without an error that can be read")))?;
+        return Err(refused.explain(&Called { plugin: target[0], function: target[1], version: &version }));
     }
     let output = serde_json::from_slice(&body)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()));
@@ -89,14 +82,14 @@ pub(super) async fn call(
 }
 
 async fn ask(socket: &Path, path: &str) -> Result<Response, Explained> {
-    let request = client(socket)?.get(format!("http://localhost/{path}")).timeout(ANSWER_MAX);
-    request.send().await.map_err(|error| unreachable(socket, &error))
+    let request = client(socket, Door::Control)?.get(format!("http://localhost/{path}")).timeout(ANSWER_MAX);
+    request.send().await.map_err(|error| unreachable(socket, Door::Control, &error))
 }
 
-fn client(socket: &Path) -> Result<Client, Explained> {
+fn client(socket: &Path, door: Door) -> Result<Client, Explained> {
     // TLS is never used on a unix socket; without roots of its own the client can always be made.
     let client = Client::builder().unix_socket(socket).tls_certs_only([]);
-    client.build().map_err(|error| unreachable(socket, &error))
+    client.build().map_err(|error| unreachable(socket, door, &error))
 }
 
 /// A successful answer of the control socket, or the error that it carries.
@@ -121,38 +114,6 @@ async fn body(mut response: Response) -> Result<Vec<u8>, Explained> {
         }
     }
     Ok(body)
-}
-
-/// The front's refusal in the words of the command line.
-fn refused(status: StatusCode, body: &[u8]) -> Explained {
-    let Ok(Refused { error }) = serde_json::from_slice(body) else {
-        return not_understood(&format!("status {status}"));
-    };
-    let what = match error.field.filter(|field| !field.is_empty()) {
-        Some(field) => format!("{field}: {}", error.message),
-        None => error.message,
-    };
-    let (why, fix) = match status.as_u16() {
-        422 => ("this is the plugin's own error", "look at the input, or into agent logs PLUGIN"),
-        400 | 413 => ("the plugin was not called: the call itself is wrong", "correct the call"),
-        404 => ("nothing on this host has this name", "agent status lists plugins and functions"),
-        429 | 503 => ("the plugin can't take the call now", "try again; agent status shows how it stands"),
-        500 => ("the plugin failed", "look into agent logs PLUGIN"),
-        504 => {
-            ("the plugin gave no answer by the deadline", "give it more time with --timeout (at most 60s)")
-        }
-        _ => ("the front refused the call", "see the page of the code"),
-    };
-    Explained { code: error.code.into(), what, why: why.to_owned(), fix: fix.to_owned() }
-}
-
-fn unreachable(socket: &Path, error: &reqwest::Error) -> Explained {
-    Explained::new(
-        "AGENT_UNREACHABLE",
-        format!("no agent answers on {}", socket.display()),
-        root_cause(error),
-        "start it with agent daemon, and name the same configuration with --config here",
-    )
 }
 
 fn not_understood(why: &str) -> Explained {

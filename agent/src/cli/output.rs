@@ -10,19 +10,26 @@ use std::{
 use fleetswap_proto::Explained;
 use serde::Serialize;
 
-use super::Form;
+use super::{Form, failure::Failure};
 use crate::control::{LogReply, Release, Status, Trial};
 
 /// Digits of a release id that are shown to people.
 const SHORT_ID: usize = 12;
 
 /// Writes an error: text on standard error, JSON on standard output.
-pub(super) fn error(form: Form, error: &Explained) {
+pub(super) fn error(form: Form, failure: &Failure) {
     match form {
-        Form::Text => eprintln!("{}", shown(&error.to_string(), stderr().is_terminal())),
+        Form::Text => note(&failure.error.to_string()),
         // A reader that is gone is told by the exit code.
-        Form::Json => drop(data(&error_json(error))),
+        Form::Json => drop(data(&error_json(failure))),
     }
+}
+
+/// Writes something for people on standard error. Where nobody can read it, the exit code has to do.
+pub(super) fn note(text: &str) {
+    let mut out = stderr().lock();
+    let text = shown(text, out.is_terminal());
+    drop(writeln!(out, "{text}"));
 }
 
 /// Writes a result and a line's end.
@@ -85,6 +92,9 @@ pub(super) fn status(status: &Status) -> String {
             &mut text,
             &format!("{:<16} {:<12} {active:<28} {previous:<28} {trial}", plugin.plugin, plugin.service),
         );
+        if !plugin.functions.is_empty() {
+            push(&mut text, &format!("  functions: {}", plugin.functions.join(", ")));
+        }
     }
     text
 }
@@ -102,11 +112,15 @@ pub(super) fn logs(reply: &LogReply) -> String {
     text
 }
 
-fn error_json(error: &Explained) -> String {
+fn error_json(failure: &Failure) -> String {
+    let Failure { error, plugin_code } = failure;
     let Explained { code, what, why, fix } = error;
     let page = error.page();
-    serde_json::json!({"schema": 1, "error": {"code": code, "what": what, "why": why, "fix": fix, "page": page}})
-        .to_string()
+    let mut shown = serde_json::json!({"code": code, "what": what, "why": why, "fix": fix, "page": page});
+    if let Some(plugin_code) = plugin_code {
+        shown["plugin_code"] = plugin_code.as_str().into();
+    }
+    serde_json::json!({"schema": 1, "error": shown}).to_string()
 }
 
 fn release(release: Option<&Release>) -> String {
@@ -134,6 +148,32 @@ fn push(text: &mut String, line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_status_lists_what_can_be_called() {
+        let plugin = serde_json::json!({
+            "plugin": "clock", "service": "SERVING", "active": null, "previous": null, "trial": null, "denied": [],
+            "functions": ["time", "zone"], "worker_pid": 7,
+        });
+        let whole = serde_json::json!({
+            "schema": 1, "name": "a", "host_id": "id", "agent_version": "1.0.0",
+            "controller": {"address": "127.0.0.1:1", "connected": true, "version": "1.0.0", "last_error": ""},
+            "generation": {"epoch": 1, "n": 1},
+            "metadata": {"root": 1, "timestamp": 1, "snapshot": 1, "targets": 1}, "plugins": [plugin],
+        });
+        let text = status(&serde_json::from_value(whole).unwrap());
+        assert!(text.ends_with("  functions: time, zone\n"), "{text}");
+    }
+
+    #[test]
+    fn a_plugins_own_code_is_told_beside_the_page_of_ours() {
+        let error = Explained::new("PLUGIN_ERROR", "NOT_TODAY: no", "w", "f");
+        let failure = Failure { error, plugin_code: Some("NOT_TODAY".to_owned()) };
+        let shown: serde_json::Value = serde_json::from_str(&error_json(&failure)).unwrap();
+        let shown = &shown["error"];
+        assert_eq!((&shown["code"], &shown["plugin_code"]), (&"PLUGIN_ERROR".into(), &"NOT_TODAY".into()));
+        assert_eq!(shown["page"], "docs/errors/PLUGIN_ERROR.md");
+    }
 
     #[test]
     fn a_plugins_words_do_not_steer_a_terminal() {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleetswap_trust::{StoreError, Stored, TrustedStore};
+use fleetswap_trust::{StoreError, Stored, TrustError, TrustedStore};
 
 use super::{DurableError, read, records::Record};
 
@@ -27,11 +27,20 @@ impl TrustDir {
         Self { record, trust_root: trust_root.to_owned() }
     }
 
+    /// Whether nothing was accepted yet, so that all trust is the file `trust_root`.
+    ///
+    /// # Errors
+    /// What was accepted can't be read.
+    pub(crate) fn is_new(&self) -> Result<bool, DurableError> {
+        Ok(self.record.load_bytes()?.is_none())
+    }
+
     /// The first root, from the file that the config names.
     fn first(&self) -> Result<Stored, StoreError> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "trust_root names no file");
         let root = read(&self.trust_root, ROOT_MAX).map_err(store_error)?.ok_or_else(missing)?;
-        Stored::from_root(&root).map_err(|error| StoreError::Damaged(format!("trust_root: {error}")))
+        Stored::from_root(&root)
+            .map_err(|error| StoreError::Damaged(format!("trust_root: {}", reason(error))))
     }
 }
 
@@ -45,6 +54,14 @@ impl TrustedStore for TrustDir {
 
     fn save(&self, stored: &Stored) -> Result<(), StoreError> {
         self.record.save_bytes(&stored.encode()).map_err(store_error)
+    }
+}
+
+/// What is wrong with a first root: nothing was stored yet that could be damaged.
+fn reason(error: TrustError) -> String {
+    match error {
+        TrustError::StoreDamaged { reason, .. } => reason,
+        other => other.to_string(),
     }
 }
 
@@ -74,7 +91,10 @@ mod tests {
     #[test]
     fn without_a_readable_first_root_nothing_is_trusted() {
         let (_dir, store) = store(b"{}");
-        assert!(matches!(store.load(), Err(StoreError::Damaged(why)) if why.starts_with("trust_root")));
+        assert!(
+            matches!(store.load(), Err(StoreError::Damaged(why)) if why.starts_with("trust_root: missing"))
+        );
+        assert!(store.is_new().unwrap());
         fs::remove_file(&store.trust_root).unwrap();
         assert!(
             matches!(store.load(), Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound)
@@ -86,5 +106,6 @@ mod tests {
         let (_dir, store) = store(b"{}");
         store.record.save_bytes(b"not what was stored").unwrap();
         assert!(matches!(store.load(), Err(StoreError::Damaged(why)) if !why.starts_with("trust_root")));
+        assert!(!store.is_new().unwrap());
     }
 }

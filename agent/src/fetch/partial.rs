@@ -1,70 +1,142 @@
 //! The file that holds the first part of a blob until it is complete.
+//!
+//! All work on the disk is done away from the threads that serve callers.
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    io, mem,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::PathBuf,
+    sync::Arc,
 };
 
+use bytes::Bytes;
 use fleetswap_trust::Digest;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task::spawn_blocking,
+};
 
 use crate::durable::{Contents, DurableError};
 
-/// An open `.part` file, positioned at its end. Writes are small and go to the page cache, so they are made in place.
+/// So many bytes that came are written at the latest; fewer whenever the source makes us wait.
+const PENDING_MAX: u64 = 1024 * 1024;
+
+/// The blobs on disk, for one fetch at a time: two would write to one partial file. A fetch that is given up keeps its
+/// turn until what it began to write is written.
+#[derive(Clone, Debug)]
+pub(super) struct Disk {
+    blobs: Contents,
+    _turn: Arc<OwnedMutexGuard<()>>,
+}
+
+impl Disk {
+    /// Waits for the turn.
+    pub(super) async fn take(blobs: &Contents, turns: &Arc<Mutex<()>>) -> Self {
+        let turn = Arc::clone(turns).lock_owned().await;
+        Self { blobs: blobs.clone(), _turn: Arc::new(turn) }
+    }
+
+    /// Does work that blocks.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Contents) -> Result<T, DurableError> + Send + 'static,
+    ) -> Result<T, DurableError> {
+        let disk = self.clone();
+        let work = move || {
+            // The whole of it, so that the turn lasts as long as the work.
+            let disk = disk;
+            work(&disk.blobs)
+        };
+        let done = spawn_blocking(work).await;
+        done.unwrap_or_else(|cut| Err(DurableError::cut_short(cut)))
+    }
+}
+
+/// An open `.part` file. What is added lies in memory until it is flushed.
 #[derive(Debug)]
 pub(super) struct Partial {
-    file: File,
+    disk: Disk,
+    file: Arc<File>,
     path: PathBuf,
-    length: u64,
+    written: u64,
+    pending: Vec<Bytes>,
+    pending_bytes: u64,
 }
 
 impl Partial {
     /// Opens what an earlier try left, or an empty file. One that is longer than the blob starts anew.
-    pub(super) fn open(blobs: &Contents, sha256: Digest, whole: u64) -> Result<Self, DurableError> {
-        let path = blobs.part(sha256);
-        let mut options = OpenOptions::new();
-        let opened =
-            options.create(true).truncate(false).write(true).mode(0o600).open(&path).and_then(|mut file| {
-                let length = file.seek(SeekFrom::End(0))?;
-                Ok((file, length))
-            });
-        match opened {
-            Ok((file, length)) => {
-                let mut partial = Self { file, path, length };
-                if length > whole {
-                    partial.cut(0)?;
-                }
-                Ok(partial)
+    pub(super) async fn open(disk: &Disk, sha256: Digest, whole: u64) -> Result<Self, DurableError> {
+        let opened = disk.run(move |blobs| {
+            let path = blobs.part(sha256);
+            let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+            match file.and_then(|file| Ok((file.metadata()?.len(), file))) {
+                Ok((written, file)) => Ok((path, written, Arc::new(file))),
+                Err(source) => Err(DurableError::Io { doing: "opening", path, source }),
             }
-            Err(source) => Err(DurableError::Io { doing: "opening", path, source }),
+        });
+        let (path, written, file) = opened.await?;
+        let disk = disk.clone();
+        let mut partial = Self { disk, file, path, written, pending: Vec::new(), pending_bytes: 0 };
+        if written > whole {
+            partial.cut(0).await?;
         }
+        Ok(partial)
     }
 
-    /// How many bytes there are.
+    /// How many bytes there are, flushed or not.
     pub(super) fn length(&self) -> u64 {
-        self.length
+        self.written + self.pending_bytes
     }
 
     /// Keeps only the first `length` bytes; a longer `length` changes nothing.
-    pub(super) fn cut(&mut self, length: u64) -> Result<(), DurableError> {
-        if length >= self.length {
+    pub(super) async fn cut(&mut self, length: u64) -> Result<(), DurableError> {
+        self.flush().await?;
+        if length >= self.written {
             return Ok(());
         }
-        let cut = self.file.set_len(length).and_then(|()| self.file.seek(SeekFrom::Start(length)));
-        cut.map_err(|error| self.failed("cutting", error))?;
-        self.length = length;
+        self.change("cutting", move |file| file.set_len(length)).await?;
+        self.written = length;
         Ok(())
     }
 
     /// Adds bytes at the end.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), DurableError> {
-        self.file.write_all(bytes).map_err(|error| self.failed("writing", error))?;
-        self.length += bytes.len() as u64;
+    pub(super) fn add(&mut self, bytes: Bytes) {
+        self.pending_bytes += bytes.len() as u64;
+        self.pending.push(bytes);
+    }
+
+    /// Whether more should be added only after a flush.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending_bytes >= PENDING_MAX
+    }
+
+    /// Writes what was added, so that the next try can go on behind it.
+    pub(super) async fn flush(&mut self) -> Result<(), DurableError> {
+        let (chunks, mut at) = (mem::take(&mut self.pending), self.written);
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let written = self.change("writing", move |file| {
+            for chunk in chunks {
+                file.write_all_at(&chunk, at)?;
+                at += chunk.len() as u64;
+            }
+            Ok(())
+        });
+        written.await?;
+        self.written += mem::take(&mut self.pending_bytes);
         Ok(())
     }
 
-    fn failed(&self, doing: &'static str, source: io::Error) -> DurableError {
-        DurableError::Io { doing, path: self.path.clone(), source }
+    async fn change(
+        &self,
+        doing: &'static str,
+        change: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), DurableError> {
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        let changed =
+            self.disk.run(move |_| change(&file).map_err(|source| DurableError::Io { doing, path, source }));
+        changed.await
     }
 }

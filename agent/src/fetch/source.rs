@@ -51,6 +51,8 @@ pub(super) enum Fault {
     Stalled,
     #[error("it is too slow")]
     TooSlow,
+    #[error("it was not asked: the mirrors before it took all the time that mirrors have")]
+    NotAsked,
     #[error("it sends more bytes than the blob has")]
     TooMany,
     #[error("it sends fewer bytes than the blob has")]
@@ -66,6 +68,10 @@ impl Source {
 
     pub(super) fn controller(channel: Channel, identity: Identity) -> Self {
         Self::Controller { channel, identity }
+    }
+
+    pub(super) fn is_mirror(&self) -> bool {
+        matches!(self, Self::Mirror { .. })
     }
 
     /// For logs and errors.

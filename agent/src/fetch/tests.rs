@@ -27,8 +27,10 @@ use tokio_stream::{
 };
 use tonic::{Response as Reply, transport::Server};
 
-use super::*;
+use super::{pace::Share, *};
 use crate::{durable::StateDir, link::endpoint};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What the tests fetch: long enough for several chunks.
 fn content() -> Vec<u8> {
@@ -41,7 +43,7 @@ type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 struct Bytewise {
     blob: Option<Vec<u8>>,
     metadata: Vec<v1::GetMetadataResponse>,
-    offsets: Arc<std::sync::Mutex<Vec<u64>>>,
+    offsets: Arc<Mutex<Vec<u64>>>,
 }
 
 #[tonic::async_trait]
@@ -77,7 +79,7 @@ struct World {
     fetcher: Fetcher,
     sha256: Digest,
     length: u64,
-    offsets: Arc<std::sync::Mutex<Vec<u64>>>,
+    offsets: Arc<Mutex<Vec<u64>>>,
 }
 
 async fn controller(service: Bytewise) -> SocketAddr {
@@ -112,8 +114,8 @@ async fn world(mirrors: &[Url], blob: Option<Vec<u8>>, metadata: Vec<v1::GetMeta
     let address = controller(Bytewise { blob, metadata, offsets: Arc::clone(&offsets) }).await;
     let identity = Identity::new("id", "host").unwrap();
     let mut fetcher = Fetcher::new(state.blobs(), &endpoint(address), identity, mirrors).unwrap();
-    fetcher.timing =
-        Timing { no_progress: Duration::from_secs(1), window: Duration::from_secs(1), window_bytes: 10_000 };
+    let share = Share { head: SECOND, grace: 2 * SECOND, time: 60 * SECOND, rate_min: 1 };
+    fetcher.timing = Timing { no_progress: SECOND, window: SECOND, window_bytes: 10_000, share };
     let content = content();
     World {
         _dir: dir,
@@ -228,8 +230,7 @@ async fn the_reason_names_what_was_wrong() {
     assert!(tried(mirror(|_| content()[..9].to_vec().into_response()).await).await.contains("has 9 bytes"));
     assert!(tried(mirror(|_| chunked(vec![content(), vec![0]])).await).await.contains("more bytes"));
     assert!(tried(mirror(|_| chunked(vec![vec![1]])).await).await.contains("fewer bytes"));
-    let silent = || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()).into_response();
-    assert!(tried(mirror(move |_| silent()).await).await.contains("no byte"));
+    assert!(tried(mirror(|_| silent()).await).await.contains("no byte"));
     let foreign = |_| (StatusCode::PARTIAL_CONTENT, content()).into_response();
     assert!(tried(mirror(foreign).await).await.contains("another range"));
 }
@@ -241,6 +242,95 @@ async fn a_trickle_is_too_slow() {
         Body::from_stream(ticks.map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"x")))).into_response()
     };
     assert!(tried(mirror(move |_| trickle()).await).await.contains("too slow"));
+}
+
+/// The content, so many bytes every 20 ms.
+fn slowly(bytes: usize) -> Response {
+    let ticks = IntervalStream::new(tokio::time::interval(Duration::from_millis(20)));
+    let chunks = stream::iter(content().chunks(bytes).map(Bytes::copy_from_slice).collect::<Vec<_>>());
+    Body::from_stream(ticks.zip(chunks).map(|(_, chunk)| Ok::<_, std::io::Error>(chunk))).into_response()
+}
+
+fn silent() -> Response {
+    Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()).into_response()
+}
+
+#[tokio::test]
+async fn a_slow_mirror_loses_its_place_and_what_it_brought_is_gone_on_with() {
+    let mut world = world(&[mirror(|_| slowly(100)).await], Some(content()), Vec::new()).await;
+    let Timing { window_bytes, share, .. } = &mut world.fetcher.timing;
+    (*window_bytes, share.grace, share.time) = (1, Duration::from_millis(200), SECOND);
+    let started = Instant::now();
+    assert_eq!(world.fetch().await.unwrap(), content());
+    assert!(started.elapsed() < 3 * SECOND, "8 s at the mirror's pace: {:?}", started.elapsed());
+    let asked = world.asked_of_the_controller();
+    assert!(asked.len() == 1 && asked[0] > 0, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_slow_mirror_with_nobody_behind_it_is_heard_out() {
+    let mut world = world(&[mirror(|_| slowly(4_000)).await], None, Vec::new()).await;
+    let share = &mut world.fetcher.timing.share;
+    (share.grace, share.rate_min) = (Duration::ZERO, 1_000_000);
+    assert_eq!(world.fetch().await.unwrap_err().code(), "FETCH_FAILED");
+    world.fetcher.sources.pop();
+    world.fetcher.failed().pop();
+    assert_eq!(world.fetch().await.unwrap(), content());
+}
+
+#[tokio::test]
+async fn mirrors_share_their_time_and_then_the_controller_is_asked() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = mirror({
+        let asked = Arc::clone(&asked);
+        move |_| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            StatusCode::NOT_FOUND.into_response()
+        }
+    });
+    let mirrors = [mirror(|_| silent()).await, counted.await];
+    let mut world = world(&mirrors, Some(content()), Vec::new()).await;
+    world.fetcher.timing.share.time = Duration::from_millis(100);
+    assert_eq!(world.fetch().await.unwrap(), content());
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "the first one took all the time");
+    assert_eq!(order(&world.fetcher.failed()), [1, 2, 0], "which is no fault of the second one");
+}
+
+#[tokio::test]
+async fn a_mirror_from_which_a_fetch_was_given_up_is_asked_last_the_next_time() {
+    let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
+    let silent = move |_: HeaderMap| {
+        asked.send(()).unwrap();
+        silent()
+    };
+    let world = world(&[mirror(silent).await], Some(content()), Vec::new()).await;
+    tokio::select! {
+        _ = world.fetch() => panic!("nobody sent anything"),
+        asked = was_asked.recv() => asked.unwrap(),
+    }
+    assert_eq!(world.fetch().await.unwrap(), content());
+    assert!(was_asked.try_recv().is_err(), "the controller came first");
+}
+
+#[tokio::test]
+async fn a_fetch_that_is_given_up_keeps_its_turn_until_its_last_write_is_over() {
+    let world = world(&[], None, Vec::new()).await;
+    let Fetcher { blobs, turns, .. } = &world.fetcher;
+    let here = std::thread::current().id();
+    let (go, may_go) = std::sync::mpsc::channel::<()>();
+    let disk = Disk::take(blobs, turns).await;
+    let mut write = Box::pin(disk.run(move |_| {
+        assert_ne!(std::thread::current().id(), here, "callers are served on this one");
+        may_go.recv().unwrap();
+        Ok(())
+    }));
+    assert!(futures_util::poll!(&mut write).is_pending());
+    drop(write);
+    drop(disk);
+    let mut next = Box::pin(Disk::take(blobs, turns));
+    assert!(futures_util::poll!(&mut next).is_pending());
+    go.send(()).unwrap();
+    next.await;
 }
 
 #[tokio::test]

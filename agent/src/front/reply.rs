@@ -23,8 +23,10 @@ const RETRY_SOON: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    /// Stable; with 422 it is the plugin's own.
-    pub(super) code: String,
+    /// Stable, with a page.
+    pub(super) code: &'static str,
+    /// The plugin's own code, with 422.
+    plugin_code: Option<Box<str>>,
     message: String,
     field: Option<String>,
     executed: Option<&'static str>,
@@ -39,7 +41,9 @@ struct Body<'a> {
 
 #[derive(Serialize)]
 struct Error<'a> {
-    code: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plugin_code: Option<&'a str>,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
@@ -48,9 +52,9 @@ struct Error<'a> {
 }
 
 impl Refusal {
-    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        let (code, message) = (code.to_owned(), message.into());
-        Self { status, code, message, field: None, executed: None, retry_after: None }
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, code, plugin_code: None, message, field: None, executed: None, retry_after: None }
     }
 
     fn field(self, field: impl Into<String>) -> Self {
@@ -107,7 +111,8 @@ impl From<CallFailure> for Refusal {
                 Self::new(StatusCode::BAD_REQUEST, "BAD_INPUT", message).field(field)
             }
             CallFailure::Plugin { code, message } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, &code, message)
+                let own = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "PLUGIN_ERROR", message);
+                Self { plugin_code: Some(code.into()), ..own }
             }
             CallFailure::TooLarge { what: "input", .. } => {
                 simple(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE")
@@ -116,7 +121,8 @@ impl From<CallFailure> for Refusal {
             CallFailure::QueueFull => simple(StatusCode::TOO_MANY_REQUESTS, "QUEUE_FULL"),
             CallFailure::Panic(_) => simple(StatusCode::INTERNAL_SERVER_ERROR, "PLUGIN_PANICKED"),
             CallFailure::WorkerDied { executed } => {
-                let died = simple(StatusCode::SERVICE_UNAVAILABLE, "WORKER_DIED").retry_after(RETRY_SOON);
+                // Without `Retry-After`: a client that heeds it by itself might make the call's effect twice.
+                let died = simple(StatusCode::SERVICE_UNAVAILABLE, "WORKER_DIED");
                 Self { executed: Some(executed), ..died }
             }
             CallFailure::Down { retry_after } => {
@@ -133,7 +139,8 @@ impl From<CallFailure> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let error = Error {
-            code: &self.code,
+            code: self.code,
+            plugin_code: self.plugin_code.as_deref(),
             message: &self.message,
             field: self.field.as_deref(),
             executed: self.executed,
@@ -147,7 +154,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The response, and the outcome under which it is counted.
+/// The response, and the outcome under which it is counted: a plugin's own codes are one, as they must not become
+/// labels.
 pub(super) fn of(answer: Result<Answer, Refusal>) -> (Response, &'static str) {
     let (tag, outcome) = match answer {
         Ok(Answer { tag, outcome }) => (tag, outcome.map_err(Refusal::from)),
@@ -155,36 +163,15 @@ pub(super) fn of(answer: Result<Answer, Refusal>) -> (Response, &'static str) {
     };
     let (mut response, counted) = match outcome {
         Ok(output) => (output_response(output), "OK"),
-        Err(refusal) => (refusal.clone().into_response(), counted(&refusal)),
+        Err(refusal) => {
+            let code = refusal.code;
+            (refusal.into_response(), code)
+        }
     };
     if let Some(tag) = tag {
         add_tag(response.headers_mut(), &tag);
     }
     (response, counted)
-}
-
-/// A plugin's own codes are all counted as one: they must not become labels.
-fn counted(refusal: &Refusal) -> &'static str {
-    const KNOWN: [&str; 14] = [
-        "UNKNOWN_PLUGIN",
-        "UNKNOWN_FUNCTION",
-        "BAD_INPUT",
-        "BAD_TIMEOUT",
-        "BODY_BROKEN",
-        "BODY_TOO_SLOW",
-        "BODY_TOO_LARGE",
-        "OUTPUT_TOO_LARGE",
-        "QUEUE_FULL",
-        "PLUGIN_PANICKED",
-        "WORKER_DIED",
-        "PLUGIN_DOWN",
-        "DEADLINE_EXCEEDED",
-        "AGENT_STOPPING",
-    ];
-    if refusal.status == StatusCode::UNPROCESSABLE_ENTITY {
-        return "PLUGIN_ERROR";
-    }
-    KNOWN.into_iter().find(|known| *known == refusal.code).unwrap_or("OTHER")
 }
 
 fn output_response(output: Bytes) -> Response {

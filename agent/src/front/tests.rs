@@ -105,7 +105,7 @@ async fn every_failure_has_its_status_and_code() {
         (CallFailure::UnknownPlugin("x".into()), 404, "UNKNOWN_PLUGIN"),
         (CallFailure::UnknownFunction("x".into()), 404, "UNKNOWN_FUNCTION"),
         (CallFailure::BadInput { field: "a.b".into(), message: "m".into() }, 400, "BAD_INPUT"),
-        (CallFailure::Plugin { code: "OUT_OF_RANGE".into(), message: "m".into() }, 422, "OUT_OF_RANGE"),
+        (CallFailure::Plugin { code: "OUT_OF_RANGE".into(), message: "m".into() }, 422, "PLUGIN_ERROR"),
         (CallFailure::TooLarge { what: "input", limit: 1 }, 413, "BODY_TOO_LARGE"),
         (CallFailure::TooLarge { what: "output", limit: 1 }, 500, "OUTPUT_TOO_LARGE"),
         (CallFailure::QueueFull, 429, "QUEUE_FULL"),
@@ -119,7 +119,8 @@ async fn every_failure_has_its_status_and_code() {
         let (got, headers, error) = failing(failure).await;
         assert_eq!((got, &error["code"]), (status, &json!(code)));
         assert!(!error["message"].as_str().unwrap().is_empty());
-        assert_eq!(headers.contains_key("retry-after"), status == 503, "{code}");
+        let never_ran = status == 503 && code != "WORKER_DIED";
+        assert_eq!(headers.contains_key("retry-after"), never_ran, "{code}");
         assert_eq!(headers[RELEASE_HEADER], "ab12");
     }
 }
@@ -131,6 +132,9 @@ async fn a_failure_says_what_the_caller_can_use() {
     assert_eq!(bad, json!({"code": "BAD_INPUT", "field": "unix_seconds", "message": "a number"}));
     let (.., died) = failing(CallFailure::WorkerDied { executed: "unknown" }).await;
     assert_eq!(died["executed"], "unknown");
+    let (.., own) =
+        failing(CallFailure::Plugin { code: "OUT_OF_RANGE".into(), message: "too late".into() }).await;
+    assert_eq!(own, json!({"code": "PLUGIN_ERROR", "plugin_code": "OUT_OF_RANGE", "message": "too late"}));
     let (_, headers, _) = failing(CallFailure::Down { retry_after: Duration::from_millis(2_100) }).await;
     assert_eq!(headers["retry-after"], "3", "rounded up");
 }
@@ -208,10 +212,28 @@ async fn other_paths_and_methods_are_answered_in_json_too() {
 #[tokio::test]
 async fn names_that_no_plugin_has_do_not_become_labels() {
     let (router, _, metrics) = front(Some(Err(CallFailure::UnknownPlugin("made-up".into()))));
+    let broken = || futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
+    let endless = futures_util::stream::pending::<Result<Bytes, std::io::Error>>;
+    for path in ["/v1/call/made-up/time", "/v1/call/clock/time"] {
+        let mut impatient = post_call(path, "{}");
+        impatient.headers_mut().insert(TIMEOUT_HEADER, "0".parse().unwrap());
+        let mut slow = post_call(path, Body::from_stream(endless()));
+        slow.headers_mut().insert(TIMEOUT_HEADER, "10ms".parse().unwrap());
+        let large = post_call(path, vec![b' '; request::BODY_MAX + 1]);
+        for refused in [impatient, slow, large, post_call(path, Body::from_stream(broken()))] {
+            send(router.clone(), refused).await;
+        }
+    }
     send(router.clone(), post_call("/v1/call/made-up/time", "{}")).await;
     let (_, headers, text) = send(router, Request::get("/metrics").body(Body::empty()).unwrap()).await;
     assert_eq!(headers["content-type"], Metrics::CONTENT_TYPE);
-    assert!(String::from_utf8_lossy(&text).contains("plugin=\"\",outcome=\"UNKNOWN_PLUGIN\""));
+    let text = String::from_utf8_lossy(&text);
+    for refusal in ["BAD_TIMEOUT", "BODY_TOO_SLOW", "BODY_TOO_LARGE", "BODY_BROKEN"] {
+        for label in ["", "clock"] {
+            assert!(text.contains(&format!("plugin=\"{label}\",outcome=\"{refusal}\"")), "{text}");
+        }
+    }
+    assert!(text.contains("plugin=\"\",outcome=\"UNKNOWN_PLUGIN\""));
     assert!(!metrics.text().unwrap().contains("made-up"));
 }
 

@@ -252,3 +252,18 @@ async fn the_controllers_own_words_of_refusal_are_kept() {
     let mut state = world.state.clone();
     state.wait_for(|state| state.last_error.contains("HOST_REFUSED")).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_the_hello_has_no_room_for_is_reported_right_after() {
+    let mut large = standing(1, v1::ServiceState::Serving);
+    let clock = large.plugins.get_mut("clock").unwrap();
+    let failure = v1::Failure { log_tail: "x".repeat(3 * 1024 * 1024), ..v1::Failure::default() };
+    clock.trial = Some(v1::TrialStatus { failure: Some(failure), ..v1::TrialStatus::default() });
+    let whole = large.plugins["clock"].clone();
+    let world = world(large).await;
+    let (mut accepted, hello) = world.stream().await;
+    assert_eq!((hello.plugins[0] == whole, hello.plugins[0].service()), (false, whole.service()));
+    accepted.welcome(PROTOCOL, 300).await;
+    let report = timeout(Duration::from_secs(5), accepted.report()).await.expect("a report");
+    assert_eq!(report.status, Some(whole));
+}

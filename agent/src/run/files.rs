@@ -6,7 +6,7 @@ use std::{
 };
 
 use fleetswap_trust::Digest;
-use fleetswap_update::{Plugin, ReleaseId};
+use fleetswap_update::ReleaseId;
 use tokio::task::spawn_blocking;
 
 use crate::service::Shelf;
@@ -24,9 +24,8 @@ impl Files {
     }
 
     /// What a plugin keeps from now on.
-    pub(super) fn keep(&self, plugin: &Plugin) {
-        let releases = plugin.kept().collect();
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(plugin.name().to_owned(), releases);
+    pub(super) fn keep(&self, plugin: &str, releases: BTreeSet<ReleaseId>) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(plugin.to_owned(), releases);
     }
 
     /// Removes what nobody keeps. Only for the holder of the trial slot: nothing is fetched meanwhile.

@@ -54,3 +54,23 @@ impl HostRecord {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::StateDir;
+
+    #[test]
+    fn a_new_host_starts_cleanly_and_each_part_is_kept_beside_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let mut host = HostRecord::open(state.host_record()).unwrap();
+        assert_eq!((host.clean_stop(), host.highest()), (true, Generation::default()));
+        host.set_clean_stop(false).unwrap();
+        let highest = Generation { epoch: 1, n: 7 };
+        host.clone().set_highest(highest).unwrap();
+        host.set_clean_stop(true).unwrap();
+        let again = HostRecord::open(state.host_record()).unwrap();
+        assert_eq!((again.clean_stop(), again.highest()), (true, highest));
+    }
+}

@@ -3,39 +3,29 @@
 use std::{sync::Arc, time::Duration};
 
 use fleetswap_update::{
-    Event, Fact, Fault, Offer, Outcome, Plugin, Problem, RECORD_FORMAT, Serve, Task, Time,
+    Event, Fact, Fault, Installed, Offer, Outcome, Plugin, Problem, ReleaseId, Serve, Task, Time,
 };
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
-    task::spawn_blocking,
     time::sleep,
 };
 
 use super::{
     World,
     narrate::narrate,
-    task::{Running, outcome_of},
+    task::{Running, Starting, outcome_of, unless_it_panics},
+    written::Written,
 };
 use crate::{
     clock, convert,
-    durable::{DurableError, Record},
+    durable::DurableError,
     explain,
-    service::{Service, WorkerGone, disk},
+    service::{Live, Service, WorkerGone, disk},
     trial::{self, Bench},
 };
 
 /// Wait before a record that could not be saved is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
-
-/// A record as it lies on disk.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Saved {
-    /// [`RECORD_FORMAT`].
-    pub(super) format: u32,
-    /// The state.
-    pub(super) plugin: Plugin,
-}
 
 /// What the controller told, and who waits until it is taken in.
 pub(super) type Told = (Offer, oneshot::Sender<()>);
@@ -43,6 +33,8 @@ pub(super) type Told = (Offer, oneshot::Sender<()>);
 /// What comes from the loop's own tasks.
 enum Own {
     Fact(Box<Fact>),
+    /// A start put it in place.
+    Started(Arc<Live>),
     Slot(OwnedSemaphorePermit),
 }
 
@@ -50,15 +42,14 @@ enum Own {
 pub(super) struct Life {
     world: Arc<World>,
     plugin: Plugin,
-    on_disk: Plugin,
-    record: Record,
+    written: Written,
     service: Arc<Service>,
     bench: Arc<Bench>,
     told: mpsc::Receiver<Told>,
     gone: mpsc::UnboundedReceiver<WorkerGone>,
     own: (mpsc::UnboundedSender<Own>, mpsc::UnboundedReceiver<Own>),
     permit: Option<OwnedSemaphorePermit>,
-    serving: Option<(Serve, Option<Running>)>,
+    serving: Option<(Serve, Option<Starting>)>,
     doing: Option<(Doing, Running)>,
 }
 
@@ -78,14 +69,13 @@ impl Life {
         let expected = plugin.service().active().is_some();
         let service = Service::new(plugin.name().to_owned(), expected, gone_sender);
         world.registry.add(plugin.name().to_owned(), Arc::clone(&service));
-        world.files.keep(&plugin);
-        let record = world.records.of(plugin.name());
+        let written = Written::new(world.records.of(plugin.name()), plugin.clone());
+        world.files.keep(plugin.name(), written.kept_with(&plugin));
         let permit = plugin.trial().and_then(|_| Arc::clone(&world.slot).try_acquire_owned().ok());
         Self {
-            on_disk: plugin.clone(),
             world,
             plugin,
-            record,
+            written,
             service,
             bench: Arc::default(),
             told,
@@ -111,7 +101,8 @@ impl Life {
                 () = stop.cancelled() => break,
                 Some(own) = self.own.1.recv() => self.take_own(own).await,
                 Some(gone) = self.gone.recv() => self.take_gone(gone).await,
-                Some((offer, done)) = self.told.recv() => {
+                // What can wait is not written while callers do.
+                Some((offer, done)) = self.told.recv(), if !self.plugin.is_in_the_pause() => {
                     self.take(Fact::Told(offer)).await;
                     // The teller may have stopped waiting.
                     let _ = done.send(());
@@ -126,6 +117,13 @@ impl Life {
     async fn take_own(&mut self, own: Own) {
         match own {
             Own::Fact(fact) => self.take(*fact).await,
+            Own::Started(live) => {
+                let present = self.service.live().filter(|present| Arc::ptr_eq(present, &live));
+                // Its end may have come first, and is told then.
+                if present.is_some_and(|live| !live.instance.is_gone()) {
+                    self.take(Fact::Ready(live.installed.release.id)).await;
+                }
+            }
             Own::Slot(permit) => {
                 self.permit = Some(permit);
                 self.doing = None;
@@ -135,9 +133,16 @@ impl Life {
     }
 
     async fn take_gone(&mut self, gone: WorkerGone) {
+        let WorkerGone { release, problem, signs } = gone;
+        if !signs.take_end() {
+            return;
+        }
         self.world.tools.metrics.restarted(self.plugin.name());
-        tracing::warn!(plugin = self.plugin.name(), release = %gone.release, "{}", gone.problem.message);
-        self.take(Fact::Died(gone.release, gone.problem)).await;
+        tracing::warn!(plugin = self.plugin.name(), %release, "{}", problem.message);
+        // It may go by another name meanwhile.
+        let present = self.service.live().filter(|live| Arc::ptr_eq(&live.signs, &signs));
+        let release = present.map_or(release, |live| live.installed.release.id);
+        self.take(Fact::Died(release, problem)).await;
     }
 
     /// One turn of the loop.
@@ -168,14 +173,14 @@ impl Life {
     async fn become_(&mut self, next: Plugin) {
         narrate(&self.plugin, &next);
         self.plugin = next;
-        self.world.files.keep(&self.plugin);
+        self.world.files.keep(self.plugin.name(), self.written.kept_with(&self.plugin));
         if !self.is_unsaved() {
             self.tell();
         }
-        self.serve();
+        self.serve().await;
         if self.permit.is_some() && self.plugin.trial().is_none() {
             self.doing = None;
-            self.bench.clear();
+            self.bench.clear(&self.service);
             self.world.files.tidy().await;
             self.permit = None;
         }
@@ -183,7 +188,7 @@ impl Life {
     }
 
     fn is_unsaved(&self) -> bool {
-        self.plugin.must_be_saved(&self.on_disk)
+        self.written.lacks(&self.plugin)
     }
 
     /// What is reported is on disk.
@@ -196,19 +201,7 @@ impl Life {
     }
 
     async fn save(&mut self, next: &Plugin) -> Result<(), Problem> {
-        if !next.must_be_saved(&self.on_disk) {
-            return Ok(());
-        }
-        let (record, saved) = (self.record.clone(), Saved { format: RECORD_FORMAT, plugin: next.clone() });
-        let written = spawn_blocking(move || record.save(&saved)).await;
-        let error = match written {
-            Ok(Ok(())) => {
-                self.on_disk = next.clone();
-                return Ok(());
-            }
-            Ok(Err(error)) => error,
-            Err(cut) => return Err(Problem::new(Fault::Host, "STATE_DIR_FAILED", cut.to_string())),
-        };
+        let Err(error) = self.written.save(next).await else { return Ok(()) };
         tracing::error!(plugin = next.name(), code = error.code(), "the record could not be saved: {error}");
         if matches!(error, DurableError::Damaged { .. } | DurableError::NewerFormat { .. }) {
             // A full channel: the agent is ending for the same reason already.
@@ -218,16 +211,20 @@ impl Life {
     }
 
     /// Makes the gate what the state says.
-    fn serve(&mut self) {
+    async fn serve(&mut self) {
         let serve = self.plugin.work().serve;
         if self.serving.as_ref().is_some_and(|(present, _)| *present == serve) {
             return;
+        }
+        if let Some((_, Some(start))) = self.serving.take() {
+            // Whoever acts on the gate next finds its release in place, or ended.
+            start.give_up().await;
         }
         let task = match &serve {
             Serve::Trial => None,
             Serve::Nothing => {
                 if let Some(retired) = self.service.empty() {
-                    trial::dismiss(retired);
+                    trial::dismiss(&self.service, retired);
                 }
                 None
             }
@@ -246,34 +243,60 @@ impl Life {
     }
 
     /// The release is in place already: after a start, a switch, or a way back. Its end is told by its watch.
-    fn run_on(&self, id: fleetswap_update::ReleaseId) {
+    fn run_on(&self, id: ReleaseId) {
         let active = self.plugin.service().active();
-        match (self.service.live(), active) {
-            (Some(live), _) if live.installed.release.id == id => self.service.reopen(),
-            (Some(live), Some(active)) if live.installed.part == active.part => self.service.adopt(active),
-            _ => {
-                let problem = Problem::new(Fault::Release, "WORKER_DIED", "no worker of it is in place");
-                self.send(Own::Fact(Box::new(Fact::Died(id, problem))));
+        let fact = match (self.service.live(), active) {
+            (Some(live), _) if live.installed.release.id == id => {
+                if !live.instance.is_gone() {
+                    return self.service.reopen();
+                }
+                self.ended_before(&live)
             }
+            (Some(live), Some(active)) if live.installed.part == active.part => {
+                return self.service.adopt(active);
+            }
+            _ => Fact::Died(id, Problem::new(Fault::Release, "WORKER_DIED", "no worker of it is in place")),
+        };
+        self.send(Own::Fact(Box::new(fact)));
+    }
+
+    /// A worker that ended between its taking the place and the word of that: it is started again, and its end counts
+    /// once.
+    fn ended_before(&self, live: &Live) -> Fact {
+        let problem =
+            |fault| Problem::new(fault, "WORKER_DIED", "its worker ended as soon as it was in place");
+        let id = live.installed.release.id;
+        if live.signs.take_end() {
+            self.world.tools.metrics.restarted(self.plugin.name());
+            Fact::Died(id, problem(Fault::Release))
+        } else {
+            Fact::StartFailed(id, problem(Fault::Host))
         }
     }
 
-    fn start(&self, release: &fleetswap_update::Installed, at: Time) -> Running {
+    fn start(&self, release: &Installed, at: Time) -> Starting {
         let (tools, service) = (Arc::clone(&self.world.tools), Arc::clone(&self.service));
-        let (release, own) = (release.clone(), self.own.0.clone());
-        Running::spawn(async move {
-            clock::until(at).await;
-            let id = release.release.id;
-            let fact = match Box::pin(trial::start(&tools, &service, &release)).await {
-                Ok(()) => Fact::Ready(id),
+        let (installed, own) = (release.clone(), self.own.0.clone());
+        Starting::spawn(|given_up| async move {
+            tokio::select! {
+                () = given_up.cancelled() => return,
+                () = clock::until(at) => {}
+            }
+            let start = Box::pin(trial::start(&tools, &service, &installed, &given_up));
+            let Some(started) = unless_it_panics(start).await.unwrap_or_else(|bug| Some(Err(bug))) else {
+                return;
+            };
+            let own_fact = match started {
+                Ok(live) => Own::Started(live),
                 Err(problem) => {
-                    tracing::error!(plugin = release.release.plugin, release = %release.release, code = problem.code,
+                    let release = &installed.release;
+                    tracing::error!(plugin = release.plugin, %release, code = problem.code,
                         "could not be started: {}", problem.message);
-                    Fact::StartFailed(id, problem)
+                    Own::Fact(Box::new(Fact::StartFailed(release.id, problem)))
                 }
             };
             // Without a loop the agent is stopping.
-            let _ = own.send(Own::Fact(Box::new(fact)));
+            let _ = own.send(own_fact);
         })
     }
 
@@ -327,9 +350,11 @@ impl Life {
     /// The record stays as it is: whatever was under way is an interruption.
     async fn end(mut self) {
         self.doing = None;
-        self.serving = None;
+        if let Some((_, Some(start))) = self.serving.take() {
+            start.give_up().await;
+        }
         let retired = self.service.stop();
-        self.bench.clear();
+        self.bench.clear(&self.service);
         if let Some(retired) = retired {
             trial::end(retired).await;
         }
@@ -342,3 +367,6 @@ async fn wake(at: Option<Time>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

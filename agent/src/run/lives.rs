@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
 
 use fleetswap_proto::Explained;
-use fleetswap_update::{Generation, Offer, Plugin, RECORD_FORMAT};
+use fleetswap_update::{Event, Fact, Fault, Generation, Offer, Plugin, Problem, RECORD_FORMAT};
 use futures_util::FutureExt;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -12,12 +12,18 @@ use tokio::{
 
 use super::{
     World,
-    life::{Life, Saved, Told},
+    life::{Life, Told},
+    written::Saved,
 };
-use crate::durable::{DurableError, Record};
+use crate::{
+    clock, convert,
+    durable::{DurableError, Record},
+};
 
 /// Most plugins of one host.
 const PLUGINS_MAX: usize = 1_024;
+/// Most plugins that are reported, those included that found no room.
+const REPORTS_MAX: usize = 2 * PLUGINS_MAX;
 /// Offers that wait for one loop.
 const TOLD_MAX: usize = 4;
 
@@ -70,10 +76,7 @@ impl Lives {
     pub(super) async fn tell(&mut self, name: &str, offer: Offer) {
         if !self.loops.contains_key(name) {
             if self.loops.len() >= PLUGINS_MAX {
-                return tracing::error!(
-                    plugin = name,
-                    "not installed: a host runs at most {PLUGINS_MAX} plugins"
-                );
+                return self.turn_away(name, offer);
             }
             drop(self.begin(Plugin::new(name.to_owned())));
         }
@@ -84,6 +87,19 @@ impl Lives {
             // An error means that the loop has ended, because the agent stops.
             let _ = taken.await;
         }
+    }
+
+    /// Reports that there is no room for the plugin. Nothing of it is kept.
+    fn turn_away(&self, name: &str, offer: Offer) {
+        let words = format!("a host has at most {PLUGINS_MAX} plugins, removed ones included");
+        tracing::error!(plugin = name, code = "TOO_MANY_PLUGINS", "not installed: {words}");
+        let told = Event { now: clock::now(), fact: Fact::Told(offer) };
+        let problem = Problem::new(Fault::Host, "TOO_MANY_PLUGINS", words);
+        let status = convert::status(Plugin::new(name.to_owned()).step(told).refused(problem).status());
+        self.world.tools.standing.send_if_modified(|standing| {
+            let has_room = standing.plugins.len() < REPORTS_MAX || standing.plugins.contains_key(name);
+            has_room && standing.plugins.insert(name.to_owned(), status.clone()).as_ref() != Some(&status)
+        });
     }
 
     fn begin(&mut self, plugin: Plugin) -> oneshot::Receiver<()> {
@@ -132,4 +148,32 @@ fn read(record: &Record, name: &str) -> Result<Plugin, DurableError> {
     }
     let saved: Result<Saved, _> = serde_json::from_value(value);
     saved.map(|saved| saved.plugin).map_err(|error| DurableError::Damaged { path, why: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetswap_proto::v1;
+
+    use super::*;
+    use crate::{
+        durable::StateDir,
+        run::tests::{Host, offer},
+        service::testing::Kind,
+    };
+
+    #[tokio::test]
+    async fn an_offer_that_finds_no_room_is_reported_as_the_hosts_fault() {
+        let host = Host::new();
+        let release = host.shelve("1.0.0", Kind::default());
+        let state = StateDir::open(host.dir.path()).unwrap();
+        let (world, standing) = host.world(&state, true);
+        let mut lives = Lives::resume(Arc::new(world)).await.unwrap();
+        lives.loops.extend((0..PLUGINS_MAX).map(|n| (format!("p{n}"), mpsc::channel(1).0)));
+        lives.tell("counter", offer(1, &release)).await;
+        let trial = standing.borrow().plugins["counter"].trial.clone().unwrap();
+        let failure = trial.failure.clone().unwrap();
+        assert_eq!((trial.state(), failure.fault()), (v1::HostState::Rejected, v1::Fault::Host));
+        assert_eq!(failure.code, "TOO_MANY_PLUGINS");
+        assert!(state.records().plugins().unwrap().is_empty());
+    }
 }

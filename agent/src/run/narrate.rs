@@ -8,6 +8,10 @@ pub(super) fn narrate(before: &Plugin, after: &Plugin) {
     if old.trial != new.trial {
         tell_trial(&old, &new);
     }
+    for denied in new.denied.iter().filter(|denied| !old.denied.contains(denied)) {
+        let (plugin, release) = (&new.plugin, &denied.release);
+        tracing::warn!(plugin, %release, code = denied.code, "denied on this host from now on: {}", denied.reason);
+    }
     if (old.service, &old.active) != (new.service, &new.active) {
         tell_service(&new);
     }

@@ -1,12 +1,16 @@
 //! Hears what the controller wants, and tells each plugin its part.
 
+use std::time::Duration;
+
 use fleetswap_proto::v1;
 use fleetswap_update::Generation;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::{host::HostRecord, lives::Lives};
 use crate::{convert, durable::DurableError};
 
+/// Wait before a generation that could not be kept is tried again.
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
 /// An epoch further ahead than this is a mistake: it would shut out every right one for ever.
 const EPOCH_JUMP_MAX: u64 = 1 << 16;
 /// The same for a generation within an epoch.
@@ -20,6 +24,7 @@ pub(super) async fn run(
 ) {
     let stop = lives.world().stop.clone();
     let mut highest = host.highest().max(lives.highest());
+    let mut is_kept = true;
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -27,13 +32,16 @@ pub(super) async fn run(
                 stop.cancelled().await;
                 break;
             },
+            () = sleep(KEEP_AGAIN), if !is_kept => {}
         }
+        is_kept = true;
         let state = desired.borrow_and_update().clone();
         let Some(told) = state.and_then(|state| understood(state, highest)) else { continue };
         if told.generation > highest
             && let Err(error) = keep_highest(&mut host, told.generation).await
         {
-            // Not kept, so not accepted; the controller tells it again.
+            // Not kept, so not accepted yet. The controller thinks that it has told it.
+            is_kept = false;
             tracing::error!(code = error.code(), "what the controller told could not be kept: {error}");
             continue;
         }

@@ -15,7 +15,9 @@ use fleetswap_update::{
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Files, World, life::Saved, lives::Lives};
+mod faults;
+
+use super::{Files, World, lives::Lives, written::Saved};
 use crate::{
     calls::{CallRequest, Calls},
     durable::StateDir,
@@ -28,9 +30,9 @@ use crate::{
 };
 
 /// A host whose agent can be started again and again on the same folder.
-struct Host {
-    dir: tempfile::TempDir,
-    zoo: Arc<Zoo>,
+pub(super) struct Host {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) zoo: Arc<Zoo>,
     boot_id: &'static str,
 }
 
@@ -40,16 +42,16 @@ struct Agent {
     registry: Arc<Registry>,
     standing: watch::Receiver<Standing>,
     stop: CancellationToken,
-    _state: StateDir,
+    state: StateDir,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), zoo: Arc::default(), boot_id: "boot-1" }
     }
 
     /// Puts a release on the shelf, as fetch does.
-    fn shelve(&self, version: &str, kind: Kind) -> Installed {
+    pub(super) fn shelve(&self, version: &str, kind: Kind) -> Installed {
         let state = StateDir::open(self.dir.path()).unwrap();
         let manifest: Manifest = manifest(version, &kind);
         state.manifests().put(&manifest.canonical()).unwrap();
@@ -59,7 +61,7 @@ impl Host {
     }
 
     /// Writes the record of a host that has committed these, one after the other.
-    fn committed(&self, releases: &[Installed]) {
+    pub(super) fn committed(&self, releases: &[Installed]) {
         let mut plugin = Plugin::new("counter".into());
         for (n, installed) in (1..).zip(releases) {
             plugin = commit(plugin, n, installed);
@@ -68,10 +70,9 @@ impl Host {
         state.records().of("counter").save(&Saved { format: RECORD_FORMAT, plugin }).unwrap();
     }
 
-    async fn start(&self, clean_stop: bool) -> Agent {
-        let state = StateDir::open(self.dir.path()).unwrap();
+    pub(super) fn world(&self, state: &StateDir, clean_stop: bool) -> (World, watch::Receiver<Standing>) {
         let (sender, standing) = watch::channel(Standing::default());
-        let tools = Arc::new(trial::testing_tools(&state, &self.zoo, sender));
+        let tools = Arc::new(trial::testing_tools(state, &self.zoo, sender));
         let world = World {
             records: state.records(),
             registry: Arc::default(),
@@ -83,9 +84,15 @@ impl Host {
             stop: CancellationToken::new(),
             failures: mpsc::channel(1).0,
         };
+        (world, standing)
+    }
+
+    async fn start(&self, clean_stop: bool) -> Agent {
+        let state = StateDir::open(self.dir.path()).unwrap();
+        let (world, standing) = self.world(&state, clean_stop);
         let (registry, stop) = (Arc::clone(&world.registry), world.stop.clone());
         let lives = Lives::resume(Arc::new(world)).await.unwrap();
-        Agent { lives, registry, standing, stop, _state: state }
+        Agent { lives, registry, standing, stop, state }
     }
 
     fn on_disk(&self) -> Plugin {
@@ -94,7 +101,7 @@ impl Host {
     }
 }
 
-fn commit(plugin: Plugin, n: u64, installed: &Installed) -> Plugin {
+pub(super) fn commit(plugin: Plugin, n: u64, installed: &Installed) -> Plugin {
     let step = |plugin: Plugin, fact| plugin.step(Event { now: Time(n), fact });
     let told = offer(n, installed);
     let mut plugin = step(step(plugin, Fact::Told(told)), Fact::SlotGranted);
@@ -117,7 +124,7 @@ fn commit(plugin: Plugin, n: u64, installed: &Installed) -> Plugin {
     plugin
 }
 
-fn offer(n: u64, installed: &Installed) -> Offer {
+pub(super) fn offer(n: u64, installed: &Installed) -> Offer {
     Offer {
         generation: Generation { epoch: 1, n },
         target: Target::Release(installed.release.clone()),
@@ -162,7 +169,7 @@ fn serves(version: &'static str) -> impl Fn(&v1::PluginStatus) -> bool {
     }
 }
 
-fn stateful() -> Kind {
+pub(super) fn stateful() -> Kind {
     Kind { state: vec![1], ..Kind::default() }
 }
 
@@ -220,11 +227,9 @@ async fn a_worker_that_dies_is_started_again_and_three_deaths_return_to_the_rele
 }
 
 #[tokio::test]
-async fn without_files_on_disk_the_release_is_tried_again_and_never_given_up() {
+async fn without_files_on_disk_the_only_release_is_tried_again_and_never_given_up() {
     let host = Host::new();
-    let release = host.shelve("1.0.0", Kind::default());
-    let missing = installed(&host.zoo.package("3.0.0", Kind::default()));
-    host.committed(&[release, missing]);
+    host.committed(&[installed(&host.zoo.package("3.0.0", Kind::default()))]);
     let mut agent = host.start(false).await;
     let status = agent.reports(|status| status.service() == v1::ServiceState::Restarting).await;
     assert_eq!(status.active.unwrap().version, "3.0.0");
@@ -232,7 +237,7 @@ async fn without_files_on_disk_the_release_is_tried_again_and_never_given_up() {
 }
 
 #[tokio::test]
-async fn a_trial_without_a_link_ends_with_a_link_or_trust_fault_and_the_old_release_serves_on() {
+async fn a_trial_without_a_root_of_trust_is_the_hosts_fault_and_the_old_release_serves_on() {
     let host = Host::new();
     let releases = [host.shelve("1.0.0", Kind::default()), host.shelve("2.0.0", Kind::default())];
     host.committed(&releases[..1]);
@@ -243,6 +248,8 @@ async fn a_trial_without_a_link_ends_with_a_link_or_trust_fault_and_the_old_rele
         status.trial.as_ref().is_some_and(|trial| trial.state() == v1::HostState::Rejected)
     };
     let status = agent.reports(rejected).await;
+    let failure = status.trial.unwrap().failure.unwrap();
+    assert_eq!((failure.fault(), failure.code.starts_with("TRUST_")), (v1::Fault::Host, true), "{failure:?}");
     assert!(status.denied.is_empty());
     assert_eq!(agent.count().await.0, "1.0.0");
     agent.stop().await;
@@ -253,18 +260,7 @@ async fn a_record_of_a_newer_agent_is_refused_and_left_alone() {
     let host = Host::new();
     let state = StateDir::open(host.dir.path()).unwrap();
     state.records().of("counter").save(&serde_json::json!({"format": 2, "new": true})).unwrap();
-    let tools = trial::testing_tools(&state, &host.zoo, watch::Sender::default());
-    let world = World {
-        records: state.records(),
-        registry: Arc::default(),
-        files: Files::new(tools.shelf.clone()),
-        tools: Arc::new(tools),
-        slot: Arc::new(Semaphore::new(1)),
-        boot_id: "boot-1".into(),
-        clean_stop: true,
-        stop: CancellationToken::new(),
-        failures: mpsc::channel(1).0,
-    };
+    let (world, _standing) = host.world(&state, true);
     let refused = Lives::resume(Arc::new(world)).await.err().unwrap();
     assert_eq!(refused.code(), "FORMAT_TOO_NEW");
     assert!(Path::new(host.dir.path()).join("records/counter.a").exists());

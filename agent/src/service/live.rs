@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -39,6 +39,15 @@ impl Live {
         Self { instance, package, installed, tag, signs: Arc::default() }
     }
 
+    /// Ends the worker, as is wanted: nobody counts it as a death. Returns when it is gone.
+    pub(crate) async fn kill(&self) {
+        if !self.instance.is_gone() {
+            self.signs.take_end();
+        }
+        self.instance.kill();
+        self.instance.ended().await;
+    }
+
     /// The same worker under a new id: nothing that concerns this host has changed.
     pub(crate) fn adopted(&self, installed: Installed) -> Self {
         Self {
@@ -60,6 +69,7 @@ fn tag(installed: &Installed) -> ReleaseTag {
 #[derive(Debug, Default)]
 pub(crate) struct Signs {
     answered: AtomicU64,
+    ended: AtomicBool,
     bad: Mutex<Option<Problem>>,
     changed: Notify,
 }
@@ -99,6 +109,12 @@ impl Signs {
     pub(crate) fn note_bad(&self, problem: Problem) {
         self.bad.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
         self.changed.notify_waiters();
+    }
+
+    /// Takes in that the worker ended, or that it is to end; `true` for the first who does. So each end counts once
+    /// at most.
+    pub(crate) fn take_end(&self) -> bool {
+        !self.ended.swap(true, Ordering::Relaxed)
     }
 
     /// Waits for a bad sign.

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use fleetswap_host::{Image, ImageError};
-use fleetswap_inspect::Descriptor;
+use fleetswap_inspect::{Descriptor, DescriptorError};
 use fleetswap_trust::{
     Digest, Manifest,
     manifest::{BlobRef, Platform},
 };
-use fleetswap_update::{Fault, Problem, Release, ReleaseId};
+use fleetswap_update::{Fault, Problem, RELEASE_FILES_MISSING, Release, ReleaseId};
 
 use crate::durable::{Contents, DurableError};
 
@@ -40,8 +40,12 @@ impl Package {
         descriptor_bytes: Bytes,
         config: Bytes,
     ) -> Result<Self, Problem> {
-        let descriptor = Descriptor::parse(&descriptor_bytes)
-            .map_err(|error| Problem::new(Fault::Release, error.code(), error.to_string()))?;
+        let descriptor = Descriptor::parse(&descriptor_bytes).map_err(|error| {
+            // A format to come is what this agent is too old for.
+            let is_newer = matches!(error, DescriptorError::Format(_));
+            let fault = if is_newer { Fault::Host } else { Fault::Release };
+            Problem::new(fault, error.code(), error.to_string())
+        })?;
         let release = Release {
             plugin: manifest.plugin.clone(),
             version: manifest.version.clone(),
@@ -77,6 +81,9 @@ impl Shelf {
         let platform = self.platform_of(&manifest)?;
         let artifact = platform.artifact;
         let path = self.blobs.path(artifact.sha256);
+        if !path.exists() {
+            return Err(missing("artifact", &artifact.sha256.to_string()));
+        }
         let image = Image::from_file(&path, &artifact.sha256.bytes(), artifact.length)
             .map_err(|e| image_problem(&e))?;
         let descriptor = self.blob(platform.descriptor, "descriptor")?;
@@ -115,11 +122,38 @@ pub(crate) fn disk(error: &DurableError) -> Problem {
 
 fn missing(what: &str, name: &str) -> Problem {
     let words = format!("the {what} {name} of the release is no longer in the state folder");
-    Problem::new(Fault::Host, "RELEASE_FILES_MISSING", words)
+    Problem::new(Fault::Host, RELEASE_FILES_MISSING, words)
 }
 
 /// What lies on disk was right when it was fetched: if it no longer is, that is the disk's doing.
 fn image_problem(error: &ImageError) -> Problem {
     let problem = Problem::new(Fault::Host, error.code(), crate::explain::chain(error));
     Problem { check: "artifact on disk".into(), ..problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetswap_host::ImageWriter;
+
+    use super::{
+        super::testing::{Kind, artifact, manifest},
+        *,
+    };
+
+    #[test]
+    fn a_descriptor_of_a_format_to_come_is_not_the_releases_fault() {
+        for (descriptor, code, fault) in [
+            (r#"{"format":2}"#, "DESCRIPTOR_FORMAT", Fault::Host),
+            ("{", "DESCRIPTOR_MALFORMED", Fault::Release),
+        ] {
+            let bytes = artifact("1.0.0");
+            let mut writer = ImageWriter::new(bytes.len() as u64).unwrap();
+            writer.write(&bytes).unwrap();
+            let image = writer.seal(&Digest::of(&bytes).bytes()).unwrap();
+            let manifest = manifest("1.0.0", &Kind::default());
+            let problem =
+                Package::new(manifest, image, descriptor.into(), Bytes::new()).map(drop).unwrap_err();
+            assert_eq!((&*problem.code, problem.fault), (code, fault));
+        }
+    }
 }

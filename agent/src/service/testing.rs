@@ -44,6 +44,10 @@ pub(crate) struct Kind {
     pub(crate) tight_lipped: bool,
     /// Once at rest it does not wake again.
     pub(crate) sleepy: bool,
+    /// Once at rest, waking it meets a bug of the agent.
+    pub(crate) explosive: bool,
+    /// It is active at once, and says so only when it is let go.
+    pub(crate) stately: bool,
     /// Its health gives no answer.
     pub(crate) mute: bool,
     /// Functional probe of `count`: the expected answer.
@@ -299,10 +303,16 @@ impl Instance for Counter {
 
     fn activate(&self) -> Asked<'_, ()> {
         async {
-            if self.kind.sleepy && *self.phase.lock().unwrap() == Phase::Deactivated {
+            let at_rest = *self.phase.lock().unwrap() == Phase::Deactivated;
+            assert!(!(at_rest && self.kind.explosive), "on purpose");
+            if self.kind.sleepy && at_rest {
                 return Err(CallError::Deadline);
             }
-            self.go(&[Phase::Created, Phase::Deactivated], Phase::Active)
+            self.go(&[Phase::Created, Phase::Deactivated], Phase::Active)?;
+            if self.kind.stately {
+                let _ = self.let_go.subscribe().wait_for(|go| *go).await;
+            }
+            Ok(())
         }
         .boxed()
     }

@@ -10,7 +10,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Live, Service};
+use super::{Live, Service, live::Signs};
 
 /// Failed checks in a row after which a worker is ended and started again.
 const RED_MAX: u32 = 3;
@@ -22,6 +22,8 @@ pub(crate) struct WorkerGone {
     pub(crate) release: ReleaseId,
     /// How it ended.
     pub(crate) problem: Problem,
+    /// The signs that its worker gave.
+    pub(crate) signs: Arc<Signs>,
 }
 
 /// Watches until the worker ends or another one takes its place.
@@ -31,13 +33,16 @@ pub(super) fn spawn(service: Arc<Service>, live: Arc<Live>) -> AbortHandle {
             death = live.instance.ended() => died(&death),
             problem = sick(&live) => {
                 live.instance.kill();
+                // The next worker must not start beside it.
+                live.instance.ended().await;
                 problem
             }
         };
         // The worker may be gone before its callers have seen it.
         service.worker_gone(&live);
         live.signs.note_bad(problem.clone());
-        let gone = WorkerGone { release: live.installed.release.id, problem };
+        let (release, signs) = (live.installed.release.id, Arc::clone(&live.signs));
+        let gone = WorkerGone { release, problem, signs };
         // Without a listener the agent is stopping.
         let _ = service.gone.send(gone);
     });

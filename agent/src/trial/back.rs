@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use fleetswap_update::{BUSY_TRIES_MAX, BUSY_WAIT_MS, Carry, Swap};
-use tokio::time::{sleep, timeout};
+use fleetswap_update::{BUSY_WAIT_MS, Carry, Swap};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     bench::{Bench, Replaced},
@@ -14,6 +14,10 @@ use crate::service::{Live, Service};
 
 /// Longest wait for the candidate's calls before its worker is ended with them.
 const QUIESCE_MAX: Duration = Duration::from_secs(1);
+/// So long a planned way back waits for a moment in which it costs no call: three times as long as a call may last.
+const MOMENT_MAX: Duration = Duration::from_secs(180);
+/// Longest wait between two looks for one.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(4);
 
 /// How the way back went.
 pub(super) struct Back {
@@ -36,7 +40,7 @@ pub(super) async fn go_back(service: &Arc<Service>, bench: &Bench, (swap, planne
         return Box::pin(exchange(service, bench, (candidate, warm, newest))).await;
     }
     if let Some(retired) = service.place(warm.live) {
-        Replaced::of(retired).dismiss();
+        Replaced::of(retired).dismiss(service);
     }
     Back { answers: true, lost: String::new() }
 }
@@ -50,8 +54,7 @@ async fn pointer_never_moved(service: &Service, bench: &Bench) -> Back {
     let fresh = bench.lock().fresh.take();
     if let Some(fresh) = fresh {
         // It may be active; the old one may not be before it has ended.
-        fresh.instance.kill();
-        fresh.instance.ended().await;
+        fresh.kill().await;
     }
     let Some(old) = service.live() else { return Back { answers: false, lost: String::new() } };
     let answers = wake(&old).await;
@@ -66,13 +69,12 @@ async fn pointer_never_moved(service: &Service, bench: &Bench) -> Back {
 async fn nothing_to_go_back_to(service: &Service, swap: &Swap) -> Back {
     if swap.to.is_none() {
         if let Some(retired) = service.empty() {
-            Replaced::of(retired).dismiss();
+            Replaced::of(retired).dismiss(service);
         }
     } else if let Some(candidate) = service.vacate() {
         // Whether they end or not: the old release must not start beside it.
         let _ = timeout(QUIESCE_MAX, service.gate().drained()).await;
-        candidate.instance.kill();
-        candidate.instance.ended().await;
+        candidate.kill().await;
     }
     let stateful = swap.to.as_ref().is_some_and(|to| to.state.has_state());
     let lost = if stateful { "the state: the old worker had ended".to_owned() } else { String::new() };
@@ -94,8 +96,9 @@ type Left = Result<Option<(u32, Bytes)>, String>;
 /// Brings the candidate to rest and takes its state. If it is `planned`, a moment is awaited in which that costs no
 /// call, the candidate answering meanwhile; at last it is done anyhow.
 async fn rest(service: &Service, candidate: &Live, carry: &Carry, planned: bool) -> Left {
-    let tries = if planned { BUSY_TRIES_MAX } else { 0 };
-    for attempt in 0..tries {
+    let until = Instant::now() + MOMENT_MAX;
+    let mut wait = Duration::from_millis(BUSY_WAIT_MS);
+    while planned && Instant::now() < until {
         if come_to_rest(service).await {
             tokio::select! {
                 left = saved_by(candidate, carry) => return left,
@@ -106,7 +109,8 @@ async fn rest(service: &Service, candidate: &Live, carry: &Carry, planned: bool)
             }
         }
         service.reopen();
-        sleep(Duration::from_millis(BUSY_WAIT_MS << attempt)).await;
+        sleep(wait).await;
+        wait = LOOK_AGAIN_MAX.min(wait * 2);
     }
     if come_to_rest(service).await {
         saved_by(candidate, carry).await
@@ -121,8 +125,7 @@ async fn exchange(
     bench: &Bench,
     (candidate, warm, newest): (Arc<Live>, Replaced, Left),
 ) -> Back {
-    candidate.instance.kill();
-    candidate.instance.ended().await;
+    candidate.kill().await;
     let (state, mut lost) = match newest {
         Ok(state) => (state, String::new()),
         Err(why) if candidate.installed.state.has_state() => {
@@ -176,7 +179,7 @@ async fn wake_with(old: &Live, version: u32, state: Bytes) -> bool {
         Err(error) => {
             let release = &old.installed.release;
             tracing::error!(plugin = release.plugin, %release, %error, "the state could not go back");
-            worker.kill();
+            old.kill().await;
             false
         }
     }

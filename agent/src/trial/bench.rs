@@ -10,7 +10,7 @@ use fleetswap_host::Retired;
 use fleetswap_update::ReleaseId;
 use tokio::time::{Instant, timeout};
 
-use crate::service::{Instance, Live, Package};
+use crate::service::{Instance, Live, Package, Service};
 
 /// Longest wait for the calls of a release that was replaced: a call may last 60 s.
 const LAST_CALLS_MAX: Duration = Duration::from_secs(61);
@@ -53,10 +53,10 @@ impl Bench {
     }
 
     /// The trial is over: everything goes. A release that was replaced finishes its calls first.
-    pub(crate) fn clear(&self) {
+    pub(crate) fn clear(&self, service: &Service) {
         let on = std::mem::take(&mut *self.lock());
         if let Some(warm) = on.warm {
-            warm.dismiss();
+            warm.dismiss(service);
         }
     }
 }
@@ -67,9 +67,13 @@ impl Replaced {
         Self { live: Arc::clone(&calls), calls: Some(calls) }
     }
 
-    /// Waits for its last calls, then ends its worker in order.
-    pub(crate) fn dismiss(self) {
-        tokio::spawn(self.end());
+    /// Waits for its last calls, then ends its worker in order. Until then none becomes active that it excludes.
+    pub(crate) fn dismiss(self, service: &Service) {
+        let leave = service.leaves(&self.live);
+        tokio::spawn(async move {
+            self.end().await;
+            drop(leave);
+        });
     }
 
     /// As [`Replaced::dismiss`], to be waited for.

@@ -2,8 +2,12 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use fleetswap_trust::{Digest, Manifest, Policy, Target, Trusted, manifest};
+use fleetswap_trust::{
+    Digest, Manifest, Policy, Target, Trusted,
+    manifest::{self, MANIFEST_MAX, ManifestError},
+};
 use fleetswap_update::{Fault, Problem, Release};
+use semver::Version;
 use tokio::{
     runtime::Handle,
     task::{JoinError, spawn_blocking},
@@ -56,8 +60,10 @@ async fn update(tools: &Tools, now: SystemTime) -> Result<Trusted, Problem> {
     updated.map_err(|error| problem::trust(&error))
 }
 
-/// Work on disk and signatures, away from the threads that serve callers.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+/// Work on disk, signatures and large files, away from the threads that serve callers.
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
     let cut = |error: JoinError| format!("work on the state folder was cut short: {error}");
     spawn_blocking(work).await.map_err(|error| Problem::new(Fault::Host, "STATE_DIR_FAILED", cut(error)))
 }
@@ -65,17 +71,20 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 /// The signed entry of the release, which must be the very one that was offered.
 fn listed(trusted: &Trusted, release: &Release) -> Result<Target, Problem> {
     let name = manifest::target_name(&release.plugin, &release.version, release.revision);
-    let refuse = |code, words: String| Problem {
-        check: name.as_str().into(),
-        ..Problem::new(Fault::Trust, code, words)
-    };
-    let target = trusted.release(&name).ok_or_else(|| {
-        let version = trusted.versions().targets;
-        refuse("RELEASE_NOT_LISTED", format!("no signed target {name} in targets v{version}"))
-    })?;
+    judged(&name, trusted.release(&name), release).map_err(|problem| {
+        let message = format!("{} (targets v{})", problem.message, trusted.versions().targets).into();
+        Problem { message, ..problem }
+    })
+}
+
+fn judged(name: &str, target: Option<Target>, release: &Release) -> Result<Target, Problem> {
+    let refuse =
+        |fault, code, words: String| Problem { check: name.into(), ..Problem::new(fault, code, words) };
+    let target = target
+        .ok_or_else(|| refuse(Fault::Trust, "RELEASE_NOT_LISTED", format!("no signed target {name}")))?;
     if target.sha256.bytes() != *release.id.bytes() {
         let words = format!("the signed target {name} is another release than the one that was offered");
-        let problem = refuse("RELEASE_NOT_LISTED", words);
+        let problem = refuse(Fault::Trust, "RELEASE_NOT_LISTED", words);
         return Err(Problem {
             got: release.id.to_string().into(),
             wanted: target.sha256.to_string().into(),
@@ -83,14 +92,25 @@ fn listed(trusted: &Trusted, release: &Release) -> Result<Target, Problem> {
         });
     }
     if target.withdrawn {
-        return Err(refuse("RELEASE_WITHDRAWN", format!("the publisher took {name} back")));
+        return Err(refuse(Fault::Trust, "RELEASE_WITHDRAWN", format!("the publisher took {name} back")));
+    }
+    // Before a byte of it is fetched.
+    let length = usize::try_from(target.length).unwrap_or(usize::MAX);
+    if length > MANIFEST_MAX {
+        let error = ManifestError::TooLarge { length };
+        return Err(refuse(Fault::Release, error.code(), error.to_string()));
     }
     Ok(target)
 }
 
 fn read(bytes: &[u8], release: &Release) -> Result<Manifest, Problem> {
-    let manifest = Manifest::parse(bytes)
-        .map_err(|error| Problem::new(Fault::Release, error.code(), error.to_string()))?;
+    // First of all: an agent that is too old may not understand the rest, and blames nobody else for that.
+    Manifest::min_agent_in(bytes).map_or(Ok(()), |wanted| new_enough(&wanted))?;
+    let manifest = Manifest::parse(bytes).map_err(|error| {
+        let is_newer = matches!(error, ManifestError::UnknownFormat { .. });
+        let fault = if is_newer { Fault::Host } else { Fault::Release };
+        Problem::new(fault, error.code(), error.to_string())
+    })?;
     let says = (&manifest.plugin, &manifest.version, manifest.revision);
     if says != (&release.plugin, &release.version, release.revision) {
         let words = format!("the manifest describes {}, not what was offered", manifest.target_name());
@@ -99,23 +119,30 @@ fn read(bytes: &[u8], release: &Release) -> Result<Manifest, Problem> {
     Ok(manifest)
 }
 
-/// What this agent can't do for a release is said before anything large is fetched.
-fn suits(manifest: &Manifest) -> Result<(), Problem> {
+fn new_enough(wanted: &Version) -> Result<(), Problem> {
     let own = env!("CARGO_PKG_VERSION");
-    let parsed = semver::Version::parse(own)
-        .map_err(|error| Problem::new(Fault::Host, "AGENT_TOO_OLD", error.to_string()))?;
-    if manifest.min_agent > parsed {
-        let words = format!("the release needs agent {} or newer, this is {own}", manifest.min_agent);
+    let parsed =
+        Version::parse(own).map_err(|error| Problem::new(Fault::Host, "AGENT_TOO_OLD", error.to_string()))?;
+    if *wanted > parsed {
+        let words = format!("the release needs agent {wanted} or newer, this is {own}");
         let problem = Problem::new(Fault::Host, "AGENT_TOO_OLD", words);
-        return Err(Problem { got: own.into(), wanted: manifest.min_agent.to_string().into(), ..problem });
-    }
-    if !manifest.data.is_empty() {
-        let words = "the release brings data files, and this agent can't hand files to a plugin yet";
-        return Err(Problem::new(Fault::Release, "DATA_UNSUPPORTED", words));
+        return Err(Problem { got: own.into(), wanted: wanted.to_string().into(), ..problem });
     }
     Ok(())
+}
+
+/// What this agent can't do for a release is said before anything large is fetched. A newer agent may be able to.
+fn suits(manifest: &Manifest) -> Result<(), Problem> {
+    if manifest.data.is_empty() {
+        return Ok(());
+    }
+    let words = "the release brings data files, and this agent can't hand files to a plugin yet";
+    Err(Problem::new(Fault::Host, "DATA_UNSUPPORTED", words))
 }
 
 fn unreadable(error: &std::io::Error) -> Problem {
     Problem::new(Fault::Host, "STATE_DIR_FAILED", format!("the manifest can't be read back: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

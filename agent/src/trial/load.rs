@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fleetswap_update::{Fault, Installed, Problem};
+use tokio_util::sync::CancellationToken;
 
 use super::{Tools, bench::Bench, problem, verify};
 use crate::service::{Instance, Live, Package, Service};
@@ -50,21 +51,56 @@ pub(super) async fn fresh(
     Ok(Arc::new(Live::new(worker, package, installed)))
 }
 
-/// Starts the committed release and lets callers in. What was loaded before is used again, without the disk.
+/// Starts the committed release and lets callers in. `None` if it was given up before that; then its worker has ended,
+/// as it may have become active.
 pub(crate) async fn start(
     tools: &Tools,
     service: &Arc<Service>,
     installed: &Installed,
-) -> Result<(), Problem> {
+    given_up: &CancellationToken,
+) -> Option<Result<Arc<Live>, Problem>> {
+    let loaded = tokio::select! {
+        biased;
+        () = given_up.cancelled() => return None,
+        loaded = Box::pin(beside_nobody(tools, service, installed)) => loaded,
+    };
+    let live = match loaded {
+        Ok(live) => live,
+        Err(problem) => return Some(Err(problem)),
+    };
+    let activated = tokio::select! {
+        biased;
+        () = given_up.cancelled() => None,
+        activated = activate(&*live.instance) => Some(activated),
+    };
+    if !matches!(activated, Some(Ok(()))) {
+        live.kill().await;
+        return activated.map(|activated| activated.map(|()| live));
+    }
+    drop(service.place(Arc::clone(&live)));
+    Some(Ok(live))
+}
+
+/// The committed release in a worker of its own, once nobody is active any more that it excludes. What was loaded
+/// before is used again, without the disk.
+async fn beside_nobody(
+    tools: &Tools,
+    service: &Service,
+    installed: &Installed,
+) -> Result<Arc<Live>, Problem> {
     let before = service.live().filter(|live| live.package.release().id == installed.release.id);
     let package = match before {
         Some(live) => Arc::clone(&live.package),
         None => verify::read(tools, installed.release.id).await?,
     };
     let live = fresh(tools, package, installed.clone()).await?;
-    activate(&*live.instance).await?;
-    drop(service.place(live));
-    Ok(())
+    // A way back that broke off leaves somebody in place.
+    if let Some(left) = service.live().filter(|left| !left.instance.is_gone()) {
+        service.vacate();
+        left.kill().await;
+    }
+    service.cleared_for(installed).await;
+    Ok(live)
 }
 
 /// Makes an instance active.

@@ -155,5 +155,9 @@ pub(super) async fn watch(service: &Service, installed: &Installed, until: Time)
         problem = live.signs.bad() => return Err(problem),
         looked = last_look => looked?,
     }
-    Ok(if live.signs.answered() > 0 { Proof::Calls } else { Proof::Probes })
+    Ok(match live.package.manifest.probes.is_empty() {
+        _ if live.signs.answered() > 0 => Proof::Calls,
+        true => Proof::Health,
+        false => Proof::Probes,
+    })
 }

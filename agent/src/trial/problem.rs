@@ -18,24 +18,9 @@ pub(super) fn fetching(error: &FetchError) -> Problem {
     Problem::new(fault, error.code(), chain(error))
 }
 
-/// Metadata was refused.
+/// Metadata was refused, or this host could not judge it.
 pub(super) fn trust(error: &TrustError) -> Problem {
-    let fault = match error {
-        TrustError::Store(_) | TrustError::Io { .. } => Fault::Host,
-        TrustError::Expired { .. }
-        | TrustError::Threshold { .. }
-        | TrustError::DuplicateKey { .. }
-        | TrustError::Rollback { .. }
-        | TrustError::StoreDamaged { .. }
-        | TrustError::RootChain { .. }
-        | TrustError::Clock { .. }
-        | TrustError::DevRoot
-        | TrustError::Malformed { .. }
-        | TrustError::UnknownFile { .. }
-        | TrustError::TooLarge { .. }
-        | TrustError::Missing { .. }
-        | TrustError::Mismatch { .. } => Fault::Trust,
-    };
+    let fault = if error.is_host_fault() { Fault::Host } else { Fault::Trust };
     Problem::new(fault, error.code(), chain(error))
 }
 
@@ -75,5 +60,40 @@ pub(super) fn asking(
         got: error.to_string().into(),
         log_tail: worker.log_tail().into(),
         ..problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, time::Duration};
+
+    use fleetswap_trust::{Role, StoreError};
+
+    use super::*;
+
+    /// A fault of trust ends the rollout for all hosts; one host's disk, clock or config must not.
+    #[test]
+    fn what_only_this_host_has_is_no_fault_of_trust() {
+        let damaged = || TrustError::StoreDamaged { part: "targets".into(), reason: "cut off".into() };
+        let of_this_host = [
+            damaged(),
+            TrustError::Clock { behind: Duration::from_secs(601) },
+            TrustError::DevRoot,
+            TrustError::Store(StoreError::Io(io::Error::other("no space"))),
+            TrustError::Io { reason: "no space".into() },
+        ];
+        for error in &of_this_host {
+            assert_eq!(trust(error).fault, Fault::Host, "{error}");
+        }
+        assert_eq!(fetching(&FetchError::Refused(damaged())).fault, Fault::Host);
+        let offered = [
+            TrustError::Expired { role: Role::Timestamp, ago: Duration::from_secs(1) },
+            TrustError::Threshold { role: Role::Root, version: 2, valid: 0, threshold: 1 },
+            TrustError::Rollback { role: Role::Snapshot, offered: 1, seen: 2 },
+            TrustError::Missing { role: Role::Targets },
+        ];
+        for error in &offered {
+            assert_eq!(trust(error).fault, Fault::Trust, "{error}");
+        }
     }
 }

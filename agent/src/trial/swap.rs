@@ -21,8 +21,15 @@ const QUEUE_SHARE_MAX: usize = 80;
 /// How often the queue is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Makes the fresh instance, while the old release answers as before.
-pub(super) async fn prepare(tools: &Tools, bench: &Bench, installed: &Installed) -> Result<(), Problem> {
+/// Makes the fresh instance, while the old release answers as before. What an earlier trial or a removal left to its
+/// last calls has ended by then, if the two must not be active at once.
+pub(super) async fn prepare(
+    tools: &Tools,
+    service: &Service,
+    bench: &Bench,
+    installed: &Installed,
+) -> Result<(), Problem> {
+    service.cleared_for(installed).await;
     let package = load::package(tools, bench, installed).await?;
     let fresh = load::fresh(tools, package, installed.clone()).await?;
     bench.lock().fresh = Some(fresh);
@@ -120,8 +127,7 @@ pub(super) async fn wake(old: &Live) -> bool {
         Err(error) => {
             let release = &old.installed.release;
             tracing::error!(plugin = release.plugin, %release, %error, "it could not be made active again");
-            old.instance.kill();
-            old.instance.ended().await;
+            old.kill().await;
             false
         }
     }

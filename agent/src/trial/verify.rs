@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use fleetswap_inspect::{Descriptor, Elf, Standing, compare, lint};
+use fleetswap_inspect::{Descriptor, Note, Standing, compare, lint};
 use fleetswap_trust::Digest;
 use fleetswap_update::{Carry, Fault, Installed, Problem, Release, ReleaseId, StateVersions, is_one_way};
-use tokio::task::spawn_blocking;
 
-use super::{Tools, bench::Bench, problem};
+use super::{Tools, bench::Bench, fetch::apart, problem};
 use crate::service::{Package, Service};
 
 /// Says what the record must know of a release, if it may be loaded.
@@ -18,11 +17,11 @@ pub(super) async fn verify(
     release: &Release,
 ) -> Result<Installed, Problem> {
     let package = read(tools, release.id).await?;
-    let elf = lint(package.image.bytes(), &tools.rules).map_err(|error| problem::lint(&error))?;
-    says_one_thing(&elf, &package)?;
-    if let Some(error) = package.descriptor.unsupported_needs() {
-        return Err(Problem::new(Fault::Release, error.code(), error.to_string()));
-    }
+    let (looked_at, rules) = (Arc::clone(&package), tools.rules);
+    let elf = apart(move || lint(looked_at.image.bytes(), &rules)).await?;
+    let elf = elf.map_err(|error| problem::lint(&error))?;
+    says_one_thing(&elf.note, &package)?;
+    needs_are_known(&package.descriptor)?;
     probes_are_safe(&package)?;
     let installed = installed(tools, &package);
     if let Some(live) = service.live() {
@@ -35,17 +34,14 @@ pub(super) async fn verify(
 /// The release from disk, re-hashed.
 pub(super) async fn read(tools: &Tools, id: ReleaseId) -> Result<Arc<Package>, Problem> {
     let shelf = tools.shelf.clone();
-    let read = spawn_blocking(move || shelf.package(id)).await;
-    let cut =
-        |error: tokio::task::JoinError| Problem::new(Fault::Host, "STATE_DIR_FAILED", error.to_string());
-    read.map_err(cut)?.map(Arc::new)
+    apart(move || shelf.package(id)).await?.map(Arc::new)
 }
 
 /// Note, descriptor and manifest name the same plugin and version.
-fn says_one_thing(elf: &Elf, package: &Package) -> Result<(), Problem> {
+fn says_one_thing(note: &Note, package: &Package) -> Result<(), Problem> {
     let (manifest, descriptor) = (&package.manifest, &package.descriptor);
     let wanted = format!("{} {}", manifest.plugin, manifest.version);
-    let note = ("note", format!("{} {}", elf.note.name, elf.note.version));
+    let note = ("note", format!("{} {}", note.name, note.version));
     let described = ("descriptor", format!("{} {}", descriptor.name, descriptor.version));
     for (part, got) in [note, described] {
         if got != wanted {
@@ -55,6 +51,12 @@ fn says_one_thing(elf: &Elf, package: &Package) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// A newer agent may know the capability.
+fn needs_are_known(descriptor: &Descriptor) -> Result<(), Problem> {
+    let unknown = descriptor.unsupported_needs();
+    unknown.map_or(Ok(()), |error| Err(Problem::new(Fault::Host, error.code(), error.to_string())))
 }
 
 /// A probe runs before the release is active, so it may only call what is marked as safe for that.
@@ -113,3 +115,6 @@ fn tell_changes(old: &Descriptor, new: &Descriptor, (from, to): (&Installed, &In
         tracing::warn!(plugin, release, running, "one-way: what it writes can't go back to what runs");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,10 +185,18 @@ impl TrustError {
         }
     }
 
-    /// Whether this machine is at fault and not what was offered.
+    /// Whether this machine is at fault and not what was offered: its disk, its clock, or its configuration. Other
+    /// hosts may well accept the same.
     #[must_use]
     pub const fn is_host_fault(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Io { .. })
+        match self {
+            Self::Store(_) | Self::Io { .. } => true,
+            Self::StoreDamaged { .. } | Self::Clock { .. } | Self::DevRoot => true,
+            Self::Expired { .. } | Self::Threshold { .. } | Self::DuplicateKey { .. } => false,
+            Self::Rollback { .. } | Self::RootChain { .. } | Self::Malformed { .. } => false,
+            Self::UnknownFile { .. } | Self::TooLarge { .. } => false,
+            Self::Missing { .. } | Self::Mismatch { .. } => false,
+        }
     }
 }
 

@@ -139,6 +139,20 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// The lowest agent version that may install the release, whatever else the bytes say; `None` if it can't be
+    /// read. A program that is too old for a release may not understand the rest of its manifest.
+    #[must_use]
+    pub fn min_agent_in(bytes: &[u8]) -> Option<Version> {
+        #[derive(Deserialize)]
+        struct Head {
+            min_agent: Version,
+        }
+        if bytes.len() > MANIFEST_MAX {
+            return None;
+        }
+        serde_json::from_slice(bytes).ok().map(|Head { min_agent }| min_agent)
+    }
+
     /// Checks every bound that a manifest has; what passes is read back by [`Manifest::parse`].
     pub fn check(&self) -> Result<(), ManifestError> {
         rules::check(self).map_err(invalid)?;

@@ -1,12 +1,16 @@
 //! What a host may install: the releases that the accepted targets list.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use semver::Version;
 use tough::schema::{self, Targets};
 
 use crate::{
-    Digest, TrustError, TrustedStore, manifest::is_target_name, root, state::State, stored::Versions,
+    Digest, Role, TrustError, TrustedStore, files, manifest::is_target_name, root, state::State,
+    stored::Versions,
 };
 
 /// The field of a target that takes a release back.
@@ -17,6 +21,8 @@ const WITHDRAWN: &str = "withdrawn";
 pub struct Trusted {
     versions: Versions,
     dev: bool,
+    /// End of the root's validity, in seconds since 1970.
+    root_end: u64,
     targets: BTreeMap<String, Target>,
 }
 
@@ -40,7 +46,8 @@ pub fn trusted(store: &dyn TrustedStore) -> Result<Trusted, TrustError> {
 impl Trusted {
     pub(crate) fn of(state: &State) -> Self {
         let targets = state.targets.iter().flat_map(|targets| listed(&targets.signed)).collect();
-        Self { versions: state.versions, dev: root::is_dev(&state.root.signed), targets }
+        let root = &state.root.signed;
+        Self { versions: state.versions, dev: root::is_dev(root), root_end: files::end(root), targets }
     }
 
     /// Versions of the four roles.
@@ -53,6 +60,14 @@ impl Trusted {
     #[must_use]
     pub const fn is_dev(&self) -> bool {
         self.dev
+    }
+
+    /// Why nothing is installed until a newer root came, where the root's time is over by `now`. What runs goes on.
+    #[must_use]
+    pub fn root_expired(&self, now: SystemTime) -> Option<TrustError> {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let ago = now.checked_sub(self.root_end).filter(|ago| *ago > 0)?;
+        Some(TrustError::Expired { role: Role::Root, ago: Duration::from_secs(ago) })
     }
 
     /// The manifest that is listed under this exact name.

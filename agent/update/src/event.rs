@@ -107,8 +107,10 @@ pub enum Outcome {
 pub enum Proof {
     /// Callers were answered during probation.
     Calls,
-    /// There was no traffic: only health and probes speak for it.
+    /// There was no traffic: its probes and its health speak for it.
     Probes,
+    /// There was no traffic and it brings no probes: only its health speaks for it.
+    Health,
     /// This host's part did not change, so nothing was swapped.
     Unchanged,
     /// It had been committed here before.

@@ -23,11 +23,12 @@
 //! | Restored | activated | Activated |
 //! | Saved, Restored | failed: host, up to 5 times | GivingUp |
 //! | GivingUp | went back | Busy; rejected if the old release does not answer |
+//! | | failed | ended: rejected |
 //! | Activated | switched | Probation; committed on the way back to the previous release |
 //! | Probation | proven | committed |
 //! | any up to Pausing | failed, or the deadline ran out | ended: rejected |
 //! | Saved to Probation | failed, or the candidate died | RollingBack |
-//! | RollingBack | went back | ended: rolled back, or rejected if the pointer had not moved |
+//! | RollingBack | went back, or failed to | ended: rolled back, or rejected if the pointer had not moved |
 //! | any up to Preparing, and Busy | another target was told | ended: withdrawn |
 //! | Probation | what runs was told again | RollingBack: withdrawn |
 //!
@@ -36,7 +37,8 @@
 //! | Running | died | Restarting after 0.1 s to 30 s |
 //! | Restarting | ready | Running |
 //! | Running, Restarting | third death in 60 s, there is a previous release | that one for good; this one is denied |
-//! | | third death in 60 s, there is none | Down: callers are refused, starts are tried up to every 30 s |
+//! | Restarting, Down | its files are gone, there is a previous release | that one for good; nobody is denied |
+//! | Running, Restarting | third death in 60 s, there is none | Down: callers are refused, starts are tried up to every 30 s |
 //! | Down | ready | Running |
 //!
 //! **Order of durable steps.** (1) the artifact is on disk; (2) the record says Loading, then a worker is
@@ -61,7 +63,7 @@ mod trial;
 mod work;
 
 pub use event::{Event, Fact, Outcome, Proof, Time};
-pub use failure::{Failure, Fault, LOG_TAIL_MAX, Problem, Stage, TEXT_MAX};
+pub use failure::{Failure, Fault, LOG_TAIL_MAX, Problem, RELEASE_FILES_MISSING, Stage, TEXT_MAX};
 pub use offer::{Generation, Offer, Target};
 pub use plugin::{DENIED_MAX, Denied, Plugin};
 pub use release::{BadReleaseId, Carry, Installed, Release, ReleaseId, StateVersions, is_one_way};

@@ -4,9 +4,9 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Event, Fact, Failure, Fault, Generation, HEALTHY_DEADLINE_MS, Installed, Offer, Outcome, Problem, Proof,
-    Release, ReleaseId, Service, Serving, Stage, Step, Switch, Target, Time, Trial, Verdict, Way,
-    service::AfterDeath, trial::Move,
+    DEATHS_MAX, Event, Fact, Failure, Fault, Generation, HEALTHY_DEADLINE_MS, Installed, Offer, Outcome,
+    Problem, Proof, RELEASE_FILES_MISSING, Release, ReleaseId, Service, Serving, Stage, Step, Switch, Target,
+    Time, Trial, Verdict, Way, service::AfterDeath, trial::Move,
 };
 
 /// Releases that a host remembers as bad; the oldest is forgotten first.
@@ -159,6 +159,7 @@ impl Plugin {
                 self.note_lost(lost);
                 self.went_back(now, answers);
             }
+            Move::Strand => self.strand(now),
         }
     }
 
@@ -243,9 +244,9 @@ impl Plugin {
     /// The verdict stands from here on; only the way back is left to do.
     pub(crate) fn go_back(&mut self, problem: Problem) {
         self.blame(&problem);
-        let (first, stays) = (self.service.active().is_none(), self.stays());
+        let stays = self.stays();
         let Some(trial) = &mut self.trial else { return };
-        let moved = trial.pointer_may_have_moved() && !first;
+        let moved = trial.pointer_may_have_moved();
         let verdict = if moved { Stage::RolledBack } else { Stage::Rejected };
         let next = if moved { stays.replacen("stays", "back", 1) } else { stays };
         let failure = Box::new(Failure { stage: trial.stage(), problem: problem.bounded(), next });
@@ -262,6 +263,18 @@ impl Plugin {
             if answers { serving.ready() } else { serving.started(now, false) }
         }
         self.last = Some(Verdict::failed(trial, verdict, *failure));
+    }
+
+    /// The way back broke off. The old release is started anew, in place of whatever stands there.
+    fn strand(&mut self, now: Time) {
+        if self.service.active().is_some_and(|active| active.state.has_state()) {
+            self.note_lost("the state: the way back broke off".to_owned());
+        }
+        if let Some(Step::Switching(Switch::GivingUp(problem))) = self.trial.as_ref().map(|it| &it.step) {
+            let problem = problem.as_ref().clone();
+            self.go_back(problem);
+        }
+        self.went_back(now, false);
     }
 
     /// A release fault denies the release. The way back to a release that has proved itself blames nobody.
@@ -312,23 +325,22 @@ impl Plugin {
 
     fn start_failed(&mut self, now: Time, id: ReleaseId, problem: Problem) {
         if problem.fault == Fault::Release {
-            self.died(now, id, problem);
-        } else if let Some(serving) = self.service.serving_as(id) {
+            return self.died(now, id, problem);
+        }
+        let owned = self.trial_owns_gate();
+        let Some(serving) = self.service.serving_as(id) else { return };
+        // No further try brings the files back, and the release before it is still here.
+        if &*problem.code == RELEASE_FILES_MISSING && serving.previous.is_some() && !owned {
+            self.return_to_previous(now, problem);
+        } else {
             serving.start_failed(now);
         }
     }
 
-    /// Returns to the previous release for good: the one that crashed is denied, so it never goes back and forth.
+    /// The release that crashed is denied, so that the host never goes back and forth.
     fn give_up(&mut self, now: Time, problem: Problem) {
-        let Service::Serving(serving) = &mut self.service else { return };
-        let Some(previous) = serving.previous.take() else { return };
-        let crashed = std::mem::replace(&mut serving.active, previous);
-        let next = format!("back on {}", serving.active.release);
-        let offer = serving.offer.clone();
-        serving.deaths.clear();
-        serving.restarts = 0;
-        serving.started(now, false);
-        let message = format!("{} died {} times within 60 s: {}", crashed.release, 3, problem.message);
+        let Some(crashed) = self.service.active().map(|active| active.release.clone()) else { return };
+        let message = format!("{crashed} died {DEATHS_MAX} times within 60 s: {}", problem.message);
         let problem = Problem {
             fault: Fault::Release,
             code: "CRASH_LOOP".into(),
@@ -336,7 +348,18 @@ impl Plugin {
             tries: 3,
             ..problem
         };
-        self.deny(crashed.release, &problem);
+        self.deny(crashed, &problem);
+        self.return_to_previous(now, problem);
+    }
+
+    /// Returns to the previous release for good.
+    fn return_to_previous(&mut self, now: Time, problem: Problem) {
+        let Service::Serving(serving) = &mut self.service else { return };
+        let Some(previous) = serving.previous.take() else { return };
+        serving.active = previous;
+        serving.started(now, true);
+        let next = format!("back on {}", serving.active.release);
+        let offer = serving.offer.clone();
         let failure = Failure { stage: Stage::Committed, problem: problem.bounded(), next };
         self.last = Some(Verdict { failure: Some(failure), ..Verdict::of(offer, Stage::RolledBack) });
     }

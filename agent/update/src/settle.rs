@@ -1,7 +1,7 @@
 //! What is decided without an event of its own: whether the newest offer is met, refused, waits, or calls
 //! off what is under way.
 
-use crate::{Fault, Offer, Plugin, Problem, Stage, Step, Target, Trial, Verdict};
+use crate::{Failure, Fault, Offer, Plugin, Problem, Stage, Step, Target, Trial, Verdict};
 
 impl Plugin {
     /// Brings `next` to rest against trial and service. Doing it twice changes nothing.
@@ -41,12 +41,24 @@ impl Plugin {
         if self.runs(&offer.target) {
             self.conclude(Verdict::committed(offer, None));
         } else if let Some(problem) = self.refusal(&offer) {
-            let stage = Stage::Verifying;
-            let failure = crate::Failure { stage, problem: problem.bounded(), next: self.stays() };
-            self.conclude(Verdict { failure: Some(failure), ..Verdict::of(offer, Stage::Rejected) });
+            self.reject(offer, problem);
         } else {
             self.next = Some(offer);
         }
+    }
+
+    /// What waits is not begun: the host can't take this plugin in.
+    #[must_use]
+    pub fn refused(mut self, problem: Problem) -> Self {
+        if let Some(offer) = self.next.take() {
+            self.reject(offer, problem);
+        }
+        self
+    }
+
+    fn reject(&mut self, offer: Offer, problem: Problem) {
+        let failure = Failure { stage: Stage::Verifying, problem: problem.bounded(), next: self.stays() };
+        self.conclude(Verdict { failure: Some(failure), ..Verdict::of(offer, Stage::Rejected) });
     }
 
     /// A steady state has no rollout that waits for a verdict; the last one stays readable.

@@ -131,6 +131,8 @@ pub(crate) enum Move {
     End(bool, String),
     /// A switch was given up and the old release does not answer; what was lost.
     Abandon(Problem, String),
+    /// The way back failed in itself: whatever is in place is no release's any more.
+    Strand,
 }
 
 impl Trial {
@@ -234,9 +236,10 @@ impl Trial {
             Outcome::WentBack { answers: true, .. } => Move::To(self.busy(now)),
             // Its worker has to be started again, which is no time for a swap.
             Outcome::WentBack { answers: false, lost } => Move::Abandon(problem.clone(), lost),
+            Outcome::Failed(_) => Move::Strand,
             Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
             Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
-            Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::Failed(_) => Move::Stay,
+            Outcome::Switched { .. } | Outcome::Proven(_) => Move::Stay,
         }
     }
 
@@ -331,9 +334,10 @@ fn probation(now: Time, until: Time, outcome: Outcome) -> Move {
 fn rolling_back(outcome: Outcome) -> Move {
     match outcome {
         Outcome::WentBack { answers, lost } => Move::End(answers, lost),
+        Outcome::Failed(_) => Move::Strand,
         Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
         Outcome::Prepared | Outcome::Saved { .. } | Outcome::Restored | Outcome::Activated => Move::Stay,
-        Outcome::Switched { .. } | Outcome::Proven(_) | Outcome::Failed(_) => Move::Stay,
+        Outcome::Switched { .. } | Outcome::Proven(_) => Move::Stay,
     }
 }
 

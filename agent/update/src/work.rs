@@ -124,6 +124,16 @@ impl Plugin {
         self.as_written() != on_disk.as_written()
     }
 
+    /// Whether callers may wait at a closed gate for the end of a switch: nothing should be fed now that
+    /// [must be saved](Self::must_be_saved) and can wait as well.
+    #[must_use]
+    pub const fn is_in_the_pause(&self) -> bool {
+        match &self.trial {
+            Some(trial) => matches!(trial.step, Step::Switching(_)) && !trial.is_before_switch(),
+            None => false,
+        }
+    }
+
     /// Every release whose files must stay on disk.
     pub fn kept(&self) -> impl Iterator<Item = ReleaseId> {
         let installed = self.service.active().into_iter().chain(self.service.previous());
@@ -134,9 +144,8 @@ impl Plugin {
 
     fn as_written(&self) -> Self {
         let mut written = self.clone();
-        if let Some(trial) = &mut written.trial
-            && matches!(trial.step, Step::Switching(_))
-            && !trial.is_before_switch()
+        if self.is_in_the_pause()
+            && let Some(trial) = &mut written.trial
         {
             trial.step = Step::Switching(Switch::Pausing);
             trial.lost.clear();

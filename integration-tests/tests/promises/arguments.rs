@@ -1,7 +1,11 @@
 //! Every argument, config key and message field, wrong, too long or missing: an error that says what, why, and
 //! what to do, under a code that has its page.
 
-use std::fs;
+use std::{
+    fs,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use fleetswap_integration_tests::harness::{Binaries, Fleet, Outcome, repository};
@@ -110,18 +114,74 @@ fn every_argument_of_rollback_is_checked() -> Result<()> {
 }
 
 #[test]
+fn no_verb_speaks_to_the_controller_of_another_machine() -> Result<()> {
+    let fleet = fleet(0)?;
+    let file = Binaries::find()?.example("clock", "1.0.0")?.file.display().to_string();
+    let verbs: [&[&str]; 8] = [
+        &["push", "clock", "--version", "1.0.0", "--artifact", &file],
+        &["publish", "clock", "--version", "1.0.0", "--artifact", &file],
+        &["rollback", "clock", "--reason", "r"],
+        &["status"],
+        &["history"],
+        &["host", "list"],
+        &["plugin", "list"],
+        &["diff", "clock", "1.0.0", "1.1.0"],
+    ];
+    for verb in verbs {
+        for foreign in ["192.0.2.1:7443", "controller.example.net:7443"] {
+            let mut command = fleet.controller_command([verb, &["-o", "json"]].concat());
+            let outcome = Outcome::of(command.env("FLEETSWAP_CONTROLLER", foreign))?.expect(2)?;
+            ensure!(explained(&outcome, foreign)? == "ADDRESS_NOT_LOOPBACK", "{verb:?}: {}", outcome.stdout);
+        }
+    }
+    let port = fleet.address().rsplit(':').next().unwrap_or_default().to_owned();
+    for own in [format!("http://{}", fleet.address()), format!("localhost:{port}")] {
+        fleet.controller(["status", "--controller", &own])?.expect(0)?;
+    }
+    fleet.controller(["status", "--controller", "192.0.2.1:7443"])?.expect(2).map(drop)
+}
+
+#[test]
+fn a_port_that_accepts_and_stays_silent_is_given_up_after_seconds() -> Result<()> {
+    let fleet = fleet(0)?;
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let address = silent.local_addr()?.to_string();
+    let begun = Instant::now();
+    let outcome = fleet.controller(["status", "--controller", &address, "-o", "json"])?.expect(1)?;
+    ensure!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+    ensure!(explained(&outcome, "silent")? == "UNREACHABLE", "{}", outcome.stdout);
+    ensure!(outcome.stdout.contains("something listens there"), "{}", outcome.stdout);
+    Ok(())
+}
+
+#[test]
+fn a_rollout_that_never_was_is_not_blamed_on_versions() -> Result<()> {
+    let fleet = fleet(0)?;
+    for more in [&["-o", "json"][..], &["--watch", "-o", "json"]] {
+        let outcome = fleet.controller([&["status", "r-99"], more].concat())?.expect(1)?;
+        ensure!(explained(&outcome, "r-99")? == "ROLLOUT_NOT_FOUND", "{}", outcome.stdout);
+        let error = outcome.json()?["error"].clone();
+        ensure!(error["what"] == "there is no rollout r-000099", "{error}");
+        ensure!(error["fix"].as_str().is_some_and(|fix| fix.contains("controller history")), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
 fn every_argument_of_serve_is_checked() -> Result<()> {
     let fleet = fleet(0)?;
     let data = fleet.path("controller").display().to_string();
     let empty = fleet.path("empty").display().to_string();
+    let file = repository().join("README.md").display().to_string();
     let long = "x".repeat(5000);
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&["serve"], 2, "USAGE"),
         (&["serve", "--data-dir", &long], 2, "USAGE"),
         (&["serve", "--data-dir", &data, "--listen", "everywhere"], 2, "USAGE"),
         (&["serve", "--data-dir", &data, "--listen", "127.0.0.1:99999"], 2, "USAGE"),
         (&["serve", "--data-dir", &data, "--listen", "0.0.0.0:0"], 2, "ADDRESS_NOT_LOOPBACK"),
         (&["serve", "--data-dir", &empty, "--listen", "127.0.0.1:0"], 1, "NOT_INITIALISED"),
+        (&["serve", "--data-dir", &file, "--listen", "127.0.0.1:0"], 1, "DATA_DIR_UNUSABLE"),
         (&["serve", "--data-dir", &data, "--listen", "127.0.0.1:0"], 1, "DATA_DIR_LOCKED"),
     ];
     for (arguments, exit, code) in cases {
@@ -185,6 +245,61 @@ fn every_config_key_of_the_agent_is_checked() -> Result<()> {
         let outcome = agent.run(["daemon", "-o", "json"])?;
         ensure!(matches!(outcome.code, 1 | 2), "{what}: exit {}\n{}", outcome.code, outcome.stdout);
         explained(&outcome, &what)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn trust_that_no_release_could_pass_is_refused_at_the_agents_start() -> Result<()> {
+    let fleet = fleet(0)?;
+    let agent = fleet.add_agent("host-1", "")?;
+    let good = fs::read_to_string(agent.config())?;
+    // An agent that went on would end here, with another code, instead of holding the test up.
+    fs::write(agent.front(), "no socket")?;
+    let elsewhere = |root: &str| {
+        let lines = good.lines().map(|line| if line.starts_with("trust_root") { root } else { line });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let no_root = format!("trust_root = {:?}", agent.config().display().to_string());
+    for (config, code, fix) in [
+        (good.replace("allow_dev_trust = true", ""), "TRUST_DEV_ROOT", "`allow_dev_trust = true`"),
+        (elsewhere(&no_root), "TRUST_STORE_UNUSABLE", "`controller init` prints its path"),
+        (elsewhere("trust_root = \"/nowhere/root.json\""), "TRUST_STORE_UNUSABLE", "`controller init`"),
+    ] {
+        fs::write(agent.config(), config)?;
+        let outcome = agent.run(["daemon", "-o", "json"])?.expect(1)?;
+        ensure!(explained(&outcome, code)? == code, "{code}: {}", outcome.stdout);
+        let outcome = agent.run(["daemon"])?.expect(1)?;
+        ensure!(outcome.stderr.starts_with(&format!("error[{code}]: ")), "{code}: {}", outcome.stderr);
+        ensure!(outcome.stderr.contains(fix), "{code}: {}", outcome.stderr);
+    }
+    Ok(())
+}
+
+#[test]
+fn every_argument_of_the_agent_is_checked() -> Result<()> {
+    let fleet = fleet(0)?;
+    let agent = fleet.add_agent("host-1", "")?;
+    let cases: [&[&str]; 7] = [
+        &[],
+        &["statsu"],
+        &["logs"],
+        &["call", "clock"],
+        &["call", "clock", "time", "{}", "--timeout", "soon"],
+        &["status", "--colour", "red"],
+        &["status", "clock"],
+    ];
+    for arguments in cases {
+        let case = format!("agent {}", arguments.join(" "));
+        let outcome = agent.run(arguments)?.expect(2)?;
+        ensure!(outcome.stderr.starts_with("error[USAGE]: "), "{case}: {}", outcome.stderr);
+        ensure!(
+            outcome.stderr.contains("\n  fix:  ") && outcome.stdout.is_empty(),
+            "{case}: {}",
+            outcome.stderr
+        );
+        let outcome = agent.run([arguments, &["-o", "json"]].concat())?.expect(2)?;
+        ensure!(explained(&outcome, &case)? == "USAGE", "{case}: {}", outcome.stdout);
     }
     Ok(())
 }

@@ -60,6 +60,45 @@ fn every_way_to_fail_has_its_own_status_and_body() -> Result<()> {
     Ok(())
 }
 
+/// The story of a call that fails, as `agent` tells it.
+#[test]
+fn the_agent_says_why_a_call_failed_and_what_to_do() -> Result<()> {
+    let fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    install(&fleet, &Binaries::find()?.example("panicky", "1.0.0")?)?;
+    let agent = &fleet.agents[0];
+    let mut seen = String::new();
+    for (arguments, code) in [
+        (vec!["call", "nobody", "echo"], 1),
+        (vec!["call", "subject", "sing"], 1),
+        (vec!["call", "panicky", "count", r#"{"count": "many"}"#], 1),
+        (vec!["call", "subject", "fail"], 1),
+        (vec!["call", "subject", "fail", "-o", "json"], 1),
+        (vec!["call", "subject", "crash"], 1),
+        (vec!["logs", "nobody"], 1),
+    ] {
+        let outcome = agent.run(&arguments)?.expect(code)?;
+        writeln!(seen, "=== agent {}: exit {}", arguments.join(" "), outcome.code)?;
+        writeln!(seen, "{}{}", outcome.stdout, outcome.stderr)?;
+    }
+    insta::assert_snapshot!(seen);
+    let status = agent.run(["status"])?.expect(0)?.stdout;
+    assert!(status.contains("  functions: ") && status.contains("echo"), "{status}");
+    Ok(())
+}
+
+#[test]
+fn the_logs_of_a_silent_plugin_are_nothing_at_all() -> Result<()> {
+    let fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    let outcome = fleet.agents[0].run(["logs", "subject"])?.expect(0)?;
+    assert_eq!(outcome.stdout, "", "{outcome:?}");
+    assert!(outcome.stderr.contains("subject has written no log lines"), "{outcome:?}");
+    let outcome = fleet.agents[0].run(["logs", "subject", "-o", "json"])?.expect(0)?;
+    assert_eq!(outcome.json()?["lines"].as_array().map(Vec::len), Some(0), "{outcome:?}");
+    Ok(())
+}
+
 #[test]
 fn a_crash_takes_its_own_call_along_and_no_other() -> Result<()> {
     let fleet = fleet(1)?;

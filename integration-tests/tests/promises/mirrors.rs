@@ -1,6 +1,6 @@
 //! Mirrors that lie, stall, or are gone: each costs its own place in the order, and nothing else.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use axum::{
@@ -11,10 +11,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use fleetswap_integration_tests::harness::{Fleet, eventually};
-use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
+use fleetswap_integration_tests::harness::{Binaries, Fleet, eventually};
+use tokio::{net::TcpListener, runtime::Runtime, sync::Notify, time::interval};
 
 use crate::common::{QUICK, active_version, fleet, install, subject, wait_for_the_end, wait_for_trial};
+
+/// What a throttled mirror sends every 100 ms: 5 KiB a second. That is above the lowest pace of any source, and half an
+/// hour for the library of a plugin in Rust.
+const THROTTLED: usize = 512;
 
 /// What a mirror does when it is asked for a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ enum Manners {
     Missing,
     /// Sends the first half, and the rest only when it is let go.
     StallsUntilReleased,
+    /// Sends everything, at [`THROTTLED`].
+    Throttled,
 }
 
 /// A mirror on a loopback port; it ends with the runtime it runs on.
@@ -68,6 +74,7 @@ async fn serve(
         Manners::TooFew => blob.truncate(blob.len() / 2),
         Manners::Missing => return StatusCode::NOT_FOUND.into_response(),
         Manners::StallsUntilReleased => return stall(mirror, blob),
+        Manners::Throttled => return throttle(blob),
     }
     match offset {
         Some(offset) => (StatusCode::PARTIAL_CONTENT, blob.split_off(offset.min(blob.len()))).into_response(),
@@ -82,6 +89,20 @@ fn stall(mirror: Arc<Mirror>, mut blob: Vec<u8>) -> Response {
         drop(sender.send(Ok(blob.into())).await);
         mirror.release.notified().await;
         drop(sender.send(Ok(rest.into())).await);
+    });
+    Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver)).into_response()
+}
+
+fn throttle(blob: Vec<u8>) -> Response {
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    tokio::spawn(async move {
+        let mut ticks = interval(Duration::from_millis(100));
+        for chunk in blob.chunks(THROTTLED) {
+            ticks.tick().await;
+            if sender.send(Ok(Bytes::copy_from_slice(chunk))).await.is_err() {
+                return;
+            }
+        }
     });
     Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver)).into_response()
 }
@@ -183,5 +204,36 @@ fn a_mirror_that_stalls_is_left_for_the_next_one() -> Result<()> {
     let wait = ["--wait-timeout", "5m", "--hosts", "all"];
     fleet.push(&subject(&fleet, "1.0.0", &[])?, &[&QUICK[..], &wait].concat())?.expect(0)?;
     runtime.block_on(good.asked.notified());
+    Ok(())
+}
+
+/// The deadline is far below the half hour that the mirror would take.
+#[test]
+fn a_mirror_that_is_slow_all_the_time_does_not_fail_a_push() -> Result<()> {
+    let runtime = Runtime::new()?;
+    let mut fleet = fleet(1)?;
+    let slow = Mirror::start(&runtime, Manners::Throttled, fleet.path("controller/blobs"))?;
+    use_mirrors(&mut fleet, &[Arc::clone(&slow)])?;
+    let clock = Binaries::find()?.example("clock", "1.0.0")?;
+    let impatient = ["--hosts", "all", "--healthy-deadline", "30s"];
+    let outcome = fleet.push(&clock, &[&QUICK[..], &impatient].concat())?.expect(0)?;
+    assert_eq!(outcome.json()?["rollout"]["state"], "SUCCEEDED");
+    runtime.block_on(slow.asked.notified());
+    Ok(())
+}
+
+/// The deadline is over while the mirror is still within its grace; whatever it did, the next push goes through.
+#[test]
+fn a_mirror_from_which_a_push_ran_out_of_time_does_not_fail_the_next_push() -> Result<()> {
+    let runtime = Runtime::new()?;
+    let mut fleet = fleet(1)?;
+    let stalls = Mirror::start(&runtime, Manners::StallsUntilReleased, fleet.path("controller/blobs"))?;
+    use_mirrors(&mut fleet, &[stalls])?;
+    let next = subject(&fleet, "1.0.0", &[])?;
+    let impatient = ["--hosts", "all", "--healthy-deadline", "1s"];
+    let failed = fleet.push(&next, &[&QUICK[..], &impatient].concat())?.expect(3)?;
+    assert_eq!(failed.json()?["rollout"]["failure"]["code"], "FETCH_DEADLINE");
+    // Less than a source may stall when nobody stands behind it.
+    fleet.push(&next, &[&QUICK[..], &["--healthy-deadline", "10s"]].concat())?.expect(0)?;
     Ok(())
 }

@@ -99,6 +99,12 @@ fn unknown_fields_are_refused_and_newer_formats_say_so() {
     let error = Manifest::parse(newer.as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), "the manifest has format 2; this program knows format 1");
     assert_eq!(error.code(), "MANIFEST_FORMAT_UNKNOWN");
+    assert_eq!(
+        Manifest::min_agent_in(newer.as_bytes()),
+        Some(Version::new(0, 1, 0)),
+        "that much is understood"
+    );
+    assert_eq!(Manifest::min_agent_in(b"{}"), None);
 }
 
 #[test]

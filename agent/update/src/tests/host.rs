@@ -46,13 +46,20 @@ pub(crate) struct Host {
     pub(crate) disk: Vec<u8>,
     pub(crate) now: Time,
     pub(crate) boot: u32,
+    /// Its way back breaks off each time.
+    pub(crate) clumsy: bool,
 }
 
 impl Host {
     pub(crate) fn new() -> Self {
         let plugin = Plugin::new("clock".into());
-        let mut host =
-            Self { disk: serde_json::to_vec(&plugin).unwrap(), plugin, now: Time(1_000_000), boot: 1 };
+        let mut host = Self {
+            disk: serde_json::to_vec(&plugin).unwrap(),
+            plugin,
+            now: Time(1_000_000),
+            boot: 1,
+            clumsy: false,
+        };
         host.start(true);
         host
     }
@@ -136,6 +143,7 @@ impl Host {
                 self.now = self.now.max(until);
                 self.outcome(Outcome::Proven(Proof::Calls));
             }
+            Task::GoBack { .. } if self.clumsy => self.fail(Fault::Host, "AGENT_BUG"),
             Task::GoBack { .. } => self.outcome(Outcome::WentBack { answers: true, lost: String::new() }),
         }
         true

@@ -1,7 +1,10 @@
 //! The life of a plugin, told event by event.
 
 use super::host::{Cut, Host, STEPS, installed, offer, problem, release};
-use crate::{BUSY_TRIES_MAX, Fact, Fault, Outcome, Proof, Serve, ServiceStatus, Stage, Target, Task};
+use crate::{
+    BUSY_TRIES_MAX, Fact, Fault, Outcome, Proof, RELEASE_FILES_MISSING, Serve, ServiceStatus, Stage, Target,
+    Task,
+};
 
 #[test]
 fn a_release_is_fetched_verified_probed_switched_and_committed() {
@@ -45,13 +48,61 @@ fn a_bad_sign_in_probation_goes_back() {
 }
 
 #[test]
-fn a_first_install_that_fails_leaves_nothing() {
-    let mut host = Host::new();
-    host.tell(1, 1);
+fn a_first_install_that_fails_leaves_nothing_and_is_rejected_only_if_nobody_was_answered() {
+    for (at, verdict) in [(Stage::Probing, Stage::Rejected), (Stage::Probation, Stage::RolledBack)] {
+        let mut host = Host::new();
+        host.tell(1, 1);
+        host.run_to(at);
+        host.fail(Fault::Release, "HEALTH_FAILED");
+        assert_eq!(host.run_honestly(), verdict);
+        assert_eq!(host.plugin.work().serve, Serve::Nothing);
+        assert_eq!(host.plugin.status().trial.unwrap().failure.unwrap().next, "nothing runs");
+    }
+}
+
+#[test]
+fn a_way_back_that_breaks_off_ends_the_trial_and_the_old_release_is_started_anew() {
+    let mut host = Host { clumsy: true, ..Host::running(&[2]) };
+    host.tell(2, 4);
     host.run_to(Stage::Probation);
     host.fail(Fault::Release, "HEALTH_FAILED");
-    assert_eq!(host.run_honestly(), Stage::Rejected);
-    assert_eq!(host.plugin.work().serve, Serve::Nothing);
+    assert_eq!((host.run_honestly(), host.code().as_str()), (Stage::RolledBack, "HEALTH_FAILED"));
+    assert_eq!(host.plugin.status().trial.unwrap().lost, "the state: the way back broke off");
+    assert!(matches!(host.plugin.work().serve, Serve::Start { release: it, .. } if it.release == release(2)));
+}
+
+#[test]
+fn a_switch_whose_giving_up_breaks_off_ends_without_blame() {
+    let mut host = Host { clumsy: true, ..paused(|task| matches!(task, Task::Activate(_))) };
+    host.fail(Fault::Host, "SWAP_BUSY");
+    assert_eq!((host.run_honestly(), host.code().as_str()), (Stage::Rejected, "SWAP_BUSY"));
+    assert!(matches!(host.plugin.work().serve, Serve::Start { .. }));
+    assert!(host.plugin.status().denied.is_empty());
+}
+
+#[test]
+fn a_release_whose_files_are_gone_gives_way_to_the_one_before_without_blame() {
+    let gone = || problem(Fault::Host, RELEASE_FILES_MISSING);
+    let mut host = Host::running(&[1, 2]);
+    host.feed(Fact::StartFailed(release(2).id, gone()));
+    assert_eq!((host.active(), host.plugin.status().previous), (Some(release(1)), None));
+    assert_eq!((host.stage(), host.code().as_str()), (Stage::RolledBack, RELEASE_FILES_MISSING));
+    assert!(host.plugin.status().denied.is_empty());
+    host.feed(Fact::StartFailed(release(1).id, gone()));
+    assert_eq!((host.active(), host.plugin.status().service), (Some(release(1)), ServiceStatus::Restarting));
+}
+
+#[test]
+fn an_offer_that_the_host_has_no_room_for_is_rejected_without_blame_and_a_removal_is_done() {
+    let full = || problem(Fault::Host, "TOO_MANY_PLUGINS");
+    let mut host = Host::new();
+    host.tell(1, 1);
+    host.plugin = host.plugin.clone().refused(full());
+    assert_eq!((host.stage(), host.code().as_str()), (Stage::Rejected, "TOO_MANY_PLUGINS"));
+    assert_eq!(host.plugin.work().trial, Task::Idle);
+    host.feed(Fact::Told(offer(2, Target::Nothing)));
+    host.plugin = host.plugin.clone().refused(full());
+    assert_eq!(host.stage(), Stage::Committed);
 }
 
 #[test]
