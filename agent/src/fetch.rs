@@ -314,6 +314,8 @@ struct Want {
 fn mirror_client() -> Result<Client, Explained> {
     let client = Client::builder()
         .connect_timeout(CONNECT_MAX)
+        // Where blobs come from is said in the config alone.
+        .no_proxy()
         .redirect(redirect::Policy::limited(REDIRECTS_MAX))
         .user_agent(concat!("fleetswap-agent/", env!("CARGO_PKG_VERSION")));
     client.build().map_err(|error| {

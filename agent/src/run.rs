@@ -33,9 +33,12 @@ use crate::{
     service::{Launcher, Registry, Shelf},
     trial::Tools,
 };
+
 use files::Files;
 use host::HostRecord;
 use lives::Lives;
+#[cfg(test)]
+pub(crate) use lives::PLUGINS_MAX;
 
 /// Plugins of one host on trial at the same time.
 const TRIAL_SLOTS: usize = 1;

@@ -29,7 +29,7 @@ use leaving::Leaving;
 pub(crate) use instance::{Instance, Launch, Launcher};
 pub(crate) use leaving::Leave;
 pub(crate) use live::Live;
-pub(crate) use package::{Package, Shelf, disk};
+pub(crate) use package::{Package, RELEASE_FILES_MISSING, Shelf, disk};
 pub(crate) use registry::Registry;
 pub(crate) use watch::WorkerGone;
 

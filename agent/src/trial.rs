@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub(crate) use bench::Bench;
-pub(crate) use load::start;
+pub(crate) use load::{files_are_lost, start};
 #[cfg(test)]
 pub(crate) use tests::tools as testing_tools;
 

@@ -28,6 +28,16 @@ fn grpc_code(code: &str) -> Code {
     }
 }
 
+/// The command that goes back; `to` names a version, or it is the release before.
+pub(crate) fn rollback_command(plugin: &str, selector: &str, to: Option<&str>) -> String {
+    let hosts = match selector {
+        "" | "all" => String::new(),
+        selector => format!(" --hosts '{selector}'"),
+    };
+    let to = to.map(|version| format!(" --to {version}")).unwrap_or_default();
+    format!("controller rollback {plugin}{hosts}{to} --reason TEXT")
+}
+
 /// Streams end when the server does.
 pub(crate) fn stopping() -> Explained {
     Explained::new(

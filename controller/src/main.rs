@@ -1,6 +1,6 @@
 //! The controller: server, store, publisher and the operator's command line in one program.
+#![forbid(unsafe_code)]
 
-mod address;
 mod api;
 mod blobs;
 mod cli;

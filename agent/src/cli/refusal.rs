@@ -86,6 +86,14 @@ impl Called<'_> {
                 "everything that a plugin is given has a bound; the function did not run".to_owned(),
                 "send less at a time".to_owned(),
             ),
+            "NO_ROUTE" => (
+                "the names of plugin and function must not be empty; nothing was called".to_owned(),
+                "agent status lists the plugins of this host and their functions".to_owned(),
+            ),
+            "BODY_BROKEN" | "BODY_TOO_SLOW" => (
+                "the input did not arrive whole in time; the function did not run".to_owned(),
+                "send the call again, with more time if it is long: --timeout, at most 60s".to_owned(),
+            ),
             _ => return None,
         };
         Some((why, fix))
@@ -201,6 +209,9 @@ mod tests {
             "BAD_INPUT",
             "BAD_TIMEOUT",
             "BODY_TOO_LARGE",
+            "BODY_TOO_SLOW",
+            "BODY_BROKEN",
+            "NO_ROUTE",
             "OUTPUT_TOO_LARGE",
             "QUEUE_FULL",
             "PLUGIN_PANICKED",

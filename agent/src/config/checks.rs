@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleetswap_proto::Explained;
+use fleetswap_proto::{
+    Explained,
+    address::{self, Refused},
+};
 use reqwest::Url;
 use toml::{Spanned, Value};
 
@@ -120,29 +123,17 @@ fn path(key: &str, raw: &Spanned<String>, max: usize) -> Result<PathBuf, Fault> 
 /// `IP:PORT`, `localhost:PORT` or the same behind `http://`.
 pub(super) fn loopback(key: &'static str, raw: &Spanned<String>) -> Result<SocketAddr, Fault> {
     let text = bounded(key, raw, URL_MAX)?;
-    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    let numeric = bare.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    match numeric.as_deref().unwrap_or(bare).parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => Ok(address),
-        Ok(_) => Err(not_loopback(key, raw)),
-        Err(_) if names_a_host(bare) => Err(not_loopback(key, raw)),
-        Err(_) => {
-            Err(Fault::at(raw, format!("`{key}` is `{text}`; wanted an address such as 127.0.0.1:7443")))
+    address::loopback(text).map_err(|refused| match refused {
+        Refused::NotLoopback | Refused::Name => not_loopback(key, raw),
+        Refused::Unreadable => {
+            Fault::at(raw, format!("`{key}` is `{text}`; wanted an address such as 127.0.0.1:7443"))
         }
-    }
+    })
 }
 
 fn not_loopback(key: &'static str, raw: &Spanned<String>) -> Fault {
     let message = format!("`{key}` is `{}`, which is not a loopback address", raw.get_ref());
     Fault { span: Some(raw.span()), message, kind: Kind::NotLoopback { key } }
-}
-
-/// Looks like `NAME:PORT` with a name that DNS would have to answer.
-fn names_a_host(bare: &str) -> bool {
-    bare.rsplit_once(':').is_some_and(|(host, port)| {
-        let letters = host.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
-        letters && host.contains(|c: char| c.is_ascii_alphabetic()) && port.parse::<u16>().is_ok()
-    })
 }
 
 pub(super) fn mirror(raw: &Spanned<String>) -> Result<Url, Fault> {

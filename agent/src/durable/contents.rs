@@ -37,6 +37,12 @@ impl Contents {
         self.dir.join(format!("{sha256}{PART}"))
     }
 
+    /// Whether there is a file of this name; its bytes are not looked at.
+    pub(crate) fn has(&self, sha256: Digest) -> Result<bool, DurableError> {
+        let path = self.path(sha256);
+        path.try_exists().map_err(|source| DurableError::Io { doing: "looking for", path, source })
+    }
+
     /// Largest file, in bytes.
     pub(crate) fn max(&self) -> u64 {
         self.max

@@ -21,6 +21,8 @@ use crate::durable::{Contents, DurableError};
 
 /// So many bytes that came are written at the latest; fewer whenever the source makes us wait.
 const PENDING_MAX: u64 = 1024 * 1024;
+/// So many chunks at the latest: a source may send tiny ones, or empty ones.
+const CHUNKS_MAX: usize = 256;
 
 /// The blobs on disk, for one fetch at a time: two would write to one partial file. A fetch that is given up keeps its
 /// turn until what it began to write is written.
@@ -108,7 +110,7 @@ impl Partial {
 
     /// Whether more should be added only after a flush.
     pub(super) fn is_full(&self) -> bool {
-        self.pending_bytes >= PENDING_MAX
+        self.pending_bytes >= PENDING_MAX || self.pending.len() >= CHUNKS_MAX
     }
 
     /// Writes what was added, so that the next try can go on behind it.

@@ -48,9 +48,7 @@ mod tests {
     use fleetswap_update::{DENIED_MAX, LOG_TAIL_MAX, TEXT_MAX};
 
     use super::*;
-
-    /// Most plugins of one host, and most that are turned away; as in `run::lives`.
-    const PLUGINS_MAX: usize = 1_024;
+    use crate::run::PLUGINS_MAX;
 
     fn release(plugin: &str) -> v1::Release {
         let (version, release_id) = (format!("1.0.0-{}", "a".repeat(58)), "ab".repeat(32));

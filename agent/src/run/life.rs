@@ -151,7 +151,7 @@ impl Life {
             Fact::Trial { outcome: Outcome::Failed(_) | Outcome::WentBack { .. }, .. } => None,
             Fact::Trial { serial, .. } => Some(*serial),
             Fact::Started { .. } | Fact::Told(_) | Fact::SlotGranted | Fact::TimePassed => None,
-            Fact::Ready(_) | Fact::Died(..) | Fact::StartFailed(..) => None,
+            Fact::Ready(_) | Fact::Died(..) | Fact::StartFailed(..) | Fact::FilesLost(..) => None,
         };
         let next = self.plugin.clone().step(Event { now: clock::now(), fact });
         // Between the closed gate and the moved pointer nothing is written, so nothing can fail for that.
@@ -277,6 +277,7 @@ impl Life {
     fn start(&self, release: &Installed, at: Time) -> Starting {
         let (tools, service) = (Arc::clone(&self.world.tools), Arc::clone(&self.service));
         let (installed, own) = (release.clone(), self.own.0.clone());
+        let previous = self.plugin.service().previous().map(|previous| previous.release.id);
         Starting::spawn(|given_up| async move {
             tokio::select! {
                 () = given_up.cancelled() => return,
@@ -292,7 +293,9 @@ impl Life {
                     let release = &installed.release;
                     tracing::error!(plugin = release.plugin, %release, code = problem.code,
                         "could not be started: {}", problem.message);
-                    Own::Fact(Box::new(Fact::StartFailed(release.id, problem)))
+                    let lost = trial::files_are_lost(&tools, &problem, previous).await;
+                    let fact = if lost { Fact::FilesLost } else { Fact::StartFailed };
+                    Own::Fact(Box::new(fact(release.id, problem)))
                 }
             };
             // Without a loop the agent is stopping.

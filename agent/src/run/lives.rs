@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Most plugins of one host.
-const PLUGINS_MAX: usize = 1_024;
+pub(crate) const PLUGINS_MAX: usize = 1_024;
 /// Most plugins that are reported, those included that found no room.
 const REPORTS_MAX: usize = 2 * PLUGINS_MAX;
 /// Offers that wait for one loop.

@@ -7,7 +7,7 @@ use fleetswap_trust::{
     Digest, Manifest,
     manifest::{BlobRef, Platform},
 };
-use fleetswap_update::{Fault, Problem, RELEASE_FILES_MISSING, Release, ReleaseId};
+use fleetswap_update::{Fault, Problem, Release, ReleaseId};
 
 use crate::durable::{Contents, DurableError};
 
@@ -81,7 +81,7 @@ impl Shelf {
         let platform = self.platform_of(&manifest)?;
         let artifact = platform.artifact;
         let path = self.blobs.path(artifact.sha256);
-        if !path.exists() {
+        if !self.blobs.has(artifact.sha256).map_err(|error| disk(&error))? {
             return Err(missing("artifact", &artifact.sha256.to_string()));
         }
         let image = Image::from_file(&path, &artifact.sha256.bytes(), artifact.length)
@@ -89,6 +89,12 @@ impl Shelf {
         let descriptor = self.blob(platform.descriptor, "descriptor")?;
         let config = manifest.config.map_or(Ok(Bytes::new()), |config| self.blob(config, "config"))?;
         Package::new(manifest, image, descriptor, config)
+    }
+
+    /// Whether every file that the release with this id needs is here. Blocks.
+    pub(crate) fn holds(&self, id: ReleaseId) -> bool {
+        let files = self.files_of(id);
+        !files.is_empty() && files.iter().all(|file| self.blobs.has(*file).unwrap_or(false))
     }
 
     /// What this host's platform loads.
@@ -119,6 +125,9 @@ impl Shelf {
 pub(crate) fn disk(error: &DurableError) -> Problem {
     Problem::new(Fault::Host, error.code(), crate::explain::chain(error))
 }
+
+/// Code of a start that failed since files of the release are no longer on disk.
+pub(crate) const RELEASE_FILES_MISSING: &str = "RELEASE_FILES_MISSING";
 
 fn missing(what: &str, name: &str) -> Problem {
     let words = format!("the {what} {name} of the release is no longer in the state folder");

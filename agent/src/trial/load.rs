@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use fleetswap_update::{Fault, Installed, Problem};
+use fleetswap_update::{Fault, Installed, Problem, ReleaseId};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::{Tools, bench::Bench, problem, verify};
-use crate::service::{Instance, Live, Package, Service};
+use crate::service::{Instance, Live, Package, RELEASE_FILES_MISSING, Service};
 
 /// Loads the candidate into a throw-away worker.
 pub(super) async fn load(tools: &Tools, bench: &Bench, installed: &Installed) -> Result<(), Problem> {
@@ -101,6 +102,13 @@ async fn beside_nobody(
     }
     service.cleared_for(installed).await;
     Ok(live)
+}
+
+/// Whether a start failed since files of its release are gone, while the previous one has all of its own.
+pub(crate) async fn files_are_lost(tools: &Tools, problem: &Problem, previous: Option<ReleaseId>) -> bool {
+    let Some(previous) = previous.filter(|_| &*problem.code == RELEASE_FILES_MISSING) else { return false };
+    let shelf = tools.shelf.clone();
+    spawn_blocking(move || shelf.holds(previous)).await.unwrap_or(false)
 }
 
 /// Makes an instance active.

@@ -3,6 +3,7 @@
 //! The caller brings everything in: the bytes that a server offered ([`Bundle`]), the time, and a durable place for
 //! what was accepted ([`TrustedStore`]). Signatures are verified by `tough`; around it stand the checks that it
 //! leaves out ([`update`] lists them). Nothing here signs.
+#![forbid(unsafe_code)]
 
 mod bundle;
 mod digest;

@@ -60,6 +60,8 @@ pub enum Fact {
     Died(ReleaseId, Problem),
     /// A start of the committed release failed.
     StartFailed(ReleaseId, Problem),
+    /// The same, since files of it are gone; those of the previous release are all here.
+    FilesLost(ReleaseId, Problem),
 }
 
 /// How a step of a trial ended.

@@ -4,8 +4,6 @@ use serde::{Deserialize, Serialize};
 
 /// Longest log tail of a failure, in bytes.
 pub const LOG_TAIL_MAX: usize = 4 * 1024;
-/// Code of a start that failed since files of the release are no longer on disk: no further try brings them back.
-pub const RELEASE_FILES_MISSING: &str = "RELEASE_FILES_MISSING";
 /// Longest other text of a failure, in bytes.
 pub const TEXT_MAX: usize = 1024;
 

@@ -37,7 +37,7 @@
 //! | Running | died | Restarting after 0.1 s to 30 s |
 //! | Restarting | ready | Running |
 //! | Running, Restarting | third death in 60 s, there is a previous release | that one for good; this one is denied |
-//! | Restarting, Down | its files are gone, there is a previous release | that one for good; nobody is denied |
+//! | Restarting, Down | its files are gone, those of the previous release are not | that one for good; nobody is denied |
 //! | Running, Restarting | third death in 60 s, there is none | Down: callers are refused, starts are tried up to every 30 s |
 //! | Down | ready | Running |
 //!
@@ -63,7 +63,7 @@ mod trial;
 mod work;
 
 pub use event::{Event, Fact, Outcome, Proof, Time};
-pub use failure::{Failure, Fault, LOG_TAIL_MAX, Problem, RELEASE_FILES_MISSING, Stage, TEXT_MAX};
+pub use failure::{Failure, Fault, LOG_TAIL_MAX, Problem, Stage, TEXT_MAX};
 pub use offer::{Generation, Offer, Target};
 pub use plugin::{DENIED_MAX, Denied, Plugin};
 pub use release::{BadReleaseId, Carry, Installed, Release, ReleaseId, StateVersions, is_one_way};

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DEATHS_MAX, Event, Fact, Failure, Fault, Generation, HEALTHY_DEADLINE_MS, Installed, Offer, Outcome,
-    Problem, Proof, RELEASE_FILES_MISSING, Release, ReleaseId, Service, Serving, Stage, Step, Switch, Target,
-    Time, Trial, Verdict, Way, service::AfterDeath, trial::Move,
+    Problem, Proof, Release, ReleaseId, Service, Serving, Stage, Step, Switch, Target, Time, Trial, Verdict,
+    Way, service::AfterDeath, trial::Move,
 };
 
 /// Releases that a host remembers as bad; the oldest is forgotten first.
@@ -79,6 +79,7 @@ impl Plugin {
             Fact::Ready(id) => self.ready(id),
             Fact::Died(id, problem) => self.died(now, id, problem),
             Fact::StartFailed(id, problem) => self.start_failed(now, id, problem),
+            Fact::FilesLost(id, problem) => self.files_lost(now, id, problem),
         }
         self.settle();
         self
@@ -325,12 +326,17 @@ impl Plugin {
 
     fn start_failed(&mut self, now: Time, id: ReleaseId, problem: Problem) {
         if problem.fault == Fault::Release {
-            return self.died(now, id, problem);
+            self.died(now, id, problem);
+        } else if let Some(serving) = self.service.serving_as(id) {
+            serving.start_failed(now);
         }
+    }
+
+    /// No further try brings the files back.
+    fn files_lost(&mut self, now: Time, id: ReleaseId, problem: Problem) {
         let owned = self.trial_owns_gate();
         let Some(serving) = self.service.serving_as(id) else { return };
-        // No further try brings the files back, and the release before it is still here.
-        if &*problem.code == RELEASE_FILES_MISSING && serving.previous.is_some() && !owned {
+        if serving.previous.is_some() && !owned {
             self.return_to_previous(now, problem);
         } else {
             serving.start_failed(now);

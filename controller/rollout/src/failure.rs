@@ -76,6 +76,11 @@ impl Failure {
     /// Code of an offer that ended because the rollout did.
     pub const OFFER_WITHDRAWN: &'static str = "OFFER_WITHDRAWN";
 
+    /// Whether the host refused the release unseen.
+    pub(crate) fn is_denial(&self) -> bool {
+        self.code == Self::RELEASE_DENIED
+    }
+
     /// A host that did not answer by its deadline. From LOADING on that speaks against the release: something may
     /// have taken the host down.
     pub(crate) fn lost(state: HostState, deadline_ms: u64) -> Self {

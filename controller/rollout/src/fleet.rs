@@ -119,6 +119,19 @@ impl Host {
         denied.iter().find(|denied| denied.release == *release).map(|denied| &*denied.code)
     }
 
+    /// Whether the host was told to run a release, has taken that in, and runs something else: it has not begun yet,
+    /// or it has gone back by itself.
+    #[must_use]
+    pub fn runs_other_than(&self, release: &Release) -> bool {
+        let Some(HostPlugin { desired: Some(desired), reported: Some(reported) }) =
+            self.plugins.get(&release.plugin)
+        else {
+            return false;
+        };
+        let knows = desired.target.as_ref() == Some(release) && reported.generation >= desired.generation;
+        knows && !reported.on_trial() && reported.active.as_ref() != Some(release)
+    }
+
     pub(crate) fn desired(&self, plugin: &str) -> Option<&Desired> {
         self.plugins.get(plugin)?.desired.as_ref()
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use semver::Version;
 
 use crate::{
-    Assignment, AssignmentKey, Failure, Fleet, InvalidPolicy, Policy, Release, Rollout, RolloutId,
-    RolloutState, Selector, Spec, Trigger,
+    Assignment, AssignmentKey, Failure, Fleet, Host, HostId, InvalidPolicy, Policy, Release, Rollout,
+    RolloutId, RolloutState, Selector, Spec, Trigger,
 };
 
 /// The wish to move an assignment to a release.
@@ -121,6 +121,8 @@ pub enum Refusal {
         committed: String,
         /// Where it runs.
         host: String,
+        /// Of the assignment.
+        selector: String,
     },
     /// The release failed on every host that lacks it.
     #[error("{plugin} {version} failed before on each host that lacks it, on {host} with {failure}")]
@@ -214,9 +216,9 @@ impl Push {
         let Some(selector) = self.selector.clone() else {
             return Err(Refusal::HostsRequired { plugin: plugin.clone() });
         };
-        let is_match = |selector: &Selector, host: &crate::Host| selector.matches(&host.labels, &host.name);
+        let is_match = |selector: &Selector, host: &Host| selector.matches(&host.labels, &host.name);
         for other in fleet.of_plugin(plugin) {
-            let both = |host: &&crate::Host| is_match(&selector, host) && is_match(&other.key.selector, host);
+            let both = |host: &&Host| is_match(&selector, host) && is_match(&other.key.selector, host);
             if let Some(host) = fleet.hosts.values().find(both) {
                 return Err(Refusal::Overlap {
                     plugin: plugin.clone(),
@@ -243,6 +245,7 @@ impl Push {
                     version: self.release.version.to_string(),
                     committed: active.version.to_string(),
                     host: host.name.clone(),
+                    selector: key.selector.to_string(),
                 });
             }
         }
@@ -366,20 +369,29 @@ fn free(rollouts: &[Rollout], key: &AssignmentKey) -> Result<(), Refusal> {
     }
 }
 
-/// Whether hosts were told to run something else than the assignment's release: they committed in a rollout that then
-/// failed, or they came late and failed. Hosts that are merely away are none.
+/// Whether hosts run something else than the assignment's release, and nothing is on its way to change that: they
+/// committed in a rollout that then failed, they came late and failed, or they have gone back by themselves. Hosts that
+/// are merely away are none, and neither are those that refuse the release.
 fn has_strays(fleet: &Fleet, rollouts: &[Rollout], assignment: &Assignment) -> bool {
     let key = &assignment.key;
     let succeeded =
         |rollout: &&Rollout| rollout.spec.key == *key && rollout.progress.state == RolloutState::Succeeded;
     let last = rollouts.iter().filter(succeeded).max_by_key(|rollout| rollout.spec.id);
+    let member = |id: &HostId| last.and_then(|last| last.members.get(id));
     let failed_late = last.is_some_and(|last| last.members.values().any(|member| member.state.has_failed()));
     let since = last.map(|last| last.spec.id);
-    failed_late
-        || fleet
-            .members(key)
-            .filter_map(|(_, host)| host.desired(&key.plugin))
-            .any(|desired| desired.rollout > since && desired.target.as_ref() != assignment.release())
+    let is_elsewhere = |host: &Host| {
+        let desired = host.desired(&key.plugin);
+        desired.is_some_and(|row| row.rollout > since && row.target.as_ref() != assignment.release())
+    };
+    let fell_back = |id: &HostId, host: &Host| {
+        let is_coming = member(id).is_some_and(|member| member.state.is_open());
+        !is_coming
+            && assignment
+                .release()
+                .is_some_and(|release| host.runs_other_than(release) && host.denies(release).is_none())
+    };
+    failed_late || fleet.members(key).any(|(id, host)| is_elsewhere(host) || fell_back(id, host))
 }
 
 #[cfg(test)]

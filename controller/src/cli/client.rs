@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
 use fleetswap_proto::{
-    Explained,
+    Explained, address,
     v1::{
         bytes_service_client::BytesServiceClient, operator_service_client::OperatorServiceClient,
         operator_service_server::SERVICE_NAME,
@@ -18,7 +18,6 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::exit::Failure;
-use crate::address;
 
 /// How long it may take until a controller has answered for the first time, with all attempts. A controller on this
 /// machine answers in milliseconds; what accepts and stays silent would be waited for as long as a call may take.

@@ -124,9 +124,9 @@ fn exit_of(code: &str) -> Exit {
         | "STORE_CONFLICT" => Exit::Conflict,
         "NOTE_DIFFERS" | "VERSION_PUBLISHED" | "STRUCTURE_BREAKING" | "STATE_ONE_WAY" | "NEEDS_UNKNOWN"
         | "DESCRIPTOR_MISSING" | "PROBE_UNSAFE" | "ABI_MISMATCH" | "PUSH_DOWNGRADE"
-        | "ARTIFACT_TOO_LARGE" | "RELEASE_WITHDRAWN" => Exit::Rejected,
+        | "ARTIFACT_TOO_LARGE" | "RELEASE_WITHDRAWN" | "RELEASE_DENIED" => Exit::Rejected,
         // This machine could not try the release.
-        "WORKER_START_FAILED" => Exit::Error,
+        "WORKER_START_FAILED" | "LOAD_HOST_LACKS" => Exit::Error,
         _ if ["ELF_", "NOTE_", "LOAD_", "DESCRIPTOR_", "MANIFEST_", "WORKER_"]
             .iter()
             .any(|start| code.starts_with(start)) =>
@@ -147,12 +147,15 @@ mod tests {
         assert_eq!(exit_of("VERSION_PUBLISHED"), Exit::Rejected);
         assert_eq!(exit_of("ELF_RPATH"), Exit::Rejected);
         assert_eq!(exit_of("ARTIFACT_TOO_LARGE"), Exit::Rejected);
+        assert_eq!(exit_of("RELEASE_DENIED"), Exit::Rejected);
         assert_eq!(exit_of("UNREACHABLE"), Exit::Error);
     }
 
     #[test]
     fn a_release_that_this_machine_could_not_try_is_not_rejected() {
-        for code in ["WORKER_START_FAILED", "SANDBOX_UNAVAILABLE", "BUILD_MISMATCH", "IMAGE_IO"] {
+        for code in
+            ["WORKER_START_FAILED", "LOAD_HOST_LACKS", "SANDBOX_UNAVAILABLE", "BUILD_MISMATCH", "IMAGE_IO"]
+        {
             assert_eq!(exit_of(code), Exit::Error, "{code}");
         }
         assert_eq!(exit_of("WORKER_MEMORY"), Exit::Rejected);

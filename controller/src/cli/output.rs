@@ -1,9 +1,13 @@
 //! Where output goes: results, and for people the way to them, to standard output; errors to standard error, or as an
 //! object to standard output where the output is for programs.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    borrow::Cow,
+    io::{IsTerminal, Write},
+};
 
 use clap::ValueEnum;
+use fleetswap_proto::for_terminal;
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
@@ -65,7 +69,9 @@ impl Output {
 
     /// Something for people beside the result, which may be read by a program.
     pub(super) fn note(self, text: &str) {
-        drop(writeln!(anstream::stderr(), "{text}"));
+        let mut err = std::io::stderr().lock();
+        let on_terminal = err.is_terminal();
+        drop(writeln!(err, "{}", shown(text, on_terminal)));
     }
 
     /// Prints an error and gives its exit code.
@@ -101,13 +107,27 @@ fn write_exactly(out: &mut impl Write, bytes: &[u8], is_terminal: bool) -> std::
 
 /// A reader that has gone away is no reason to stop a rollout.
 fn print(text: &str) {
-    let mut out = anstream::stdout();
-    drop(writeln!(out, "{text}").and_then(|()| out.flush()));
+    let mut out = std::io::stdout().lock();
+    let on_terminal = out.is_terminal();
+    drop(writeln!(out, "{}", shown(text, on_terminal)).and_then(|()| out.flush()));
+}
+
+/// What a plugin wrote is in failure records: it must not steer the terminal that shows it. A pipe or a file gets it
+/// as it is.
+fn shown(text: &str, on_terminal: bool) -> Cow<'_, str> {
+    if on_terminal { for_terminal(text) } else { Cow::Borrowed(text) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plugins_words_do_not_steer_a_terminal() {
+        let words = "got \u{1b}]0;title\u{7}";
+        assert_eq!(shown(words, true), "got \\u{1b}]0;title\\u{7}");
+        assert_eq!(shown(words, false), words);
+    }
 
     #[test]
     fn a_descriptor_goes_into_a_file_byte_for_byte() {

@@ -51,6 +51,10 @@ pub(super) async fn run(args: &PushArgs, output: &Output) -> Result<Exit, Failur
         output.result(&words, json!({ "rollout": null, "nothing_to_do": true, "diff": diff }));
         return Ok(Exit::Ok);
     }
+    let publisher = match draft.is_published() {
+        true => None,
+        false => Some(named.map_or_else(|| release::publisher(&args.release), Ok)?),
+    };
     if args.dry_run {
         let plan = rehearsal.plan.unwrap_or_default();
         let object =
@@ -58,8 +62,7 @@ pub(super) async fn run(args: &PushArgs, output: &Output) -> Result<Exit, Failur
         output.result(&text::plan(&plan), object);
         return Ok(Exit::Ok);
     }
-    if !draft.is_published() {
-        let publisher = named.map_or_else(|| release::publisher(&args.release), Ok)?;
+    if let Some(publisher) = publisher {
         draft.publish(&publisher, &client).await?;
     }
     start(args, &draft, &client, output, diff).await

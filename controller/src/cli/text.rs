@@ -12,6 +12,7 @@ use super::{
     json::{bare, fault},
     table::table,
 };
+use crate::explain;
 
 /// Names of hosts that one line lists before it only counts.
 const NAMES_MAX: usize = 10;
@@ -69,9 +70,7 @@ pub(super) fn ending(rollout: &Rollout) -> String {
         summary.push_str(&format!("; {skipped}"));
     }
     lines.push(summary);
-    if committed > 0 && rollout.state() != RolloutState::Succeeded {
-        lines.push(format!("to go back there: {}", way_back(rollout)));
-    }
+    lines.extend(needed_way_back(rollout).map(|command| format!("to go back there: {command}")));
     lines.join("\n")
 }
 
@@ -87,11 +86,14 @@ fn skipped(rollout: &Rollout) -> String {
 
 /// The command that takes the hosts that committed back.
 pub(super) fn way_back(rollout: &Rollout) -> String {
-    let hosts = match &*rollout.selector {
-        "" | "all" => String::new(),
-        selector => format!(" --hosts '{selector}'"),
-    };
-    format!("controller rollback {}{hosts} --reason TEXT", rollout.plugin)
+    explain::rollback_command(&rollout.plugin, &rollout.selector, None)
+}
+
+/// The same, if the rollout has ended and left hosts on a release that did not succeed.
+pub(super) fn needed_way_back(rollout: &Rollout) -> Option<String> {
+    let left = rollout.hosts.iter().any(|host| host.state() == HostState::Committed);
+    let needed = left && rollout.state().has_ended() && rollout.state() != RolloutState::Succeeded;
+    needed.then(|| way_back(rollout))
 }
 
 /// A failure record: what was checked, what came, what happened next.

@@ -2,12 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use fleetswap_proto::address::{self, Refused};
 use semver::Version;
 
-use crate::{
-    address::{self, Refused},
-    store::rollout_name,
-};
+use crate::store::rollout_name;
 
 /// Longest text argument (reason, selector), in bytes.
 const TEXT_MAX: usize = 512;

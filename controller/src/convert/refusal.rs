@@ -4,6 +4,8 @@ use fleetswap_proto::Explained;
 use fleetswap_rollout::Refusal;
 use semver::Version;
 
+use crate::explain;
+
 /// Targets of a rollback that an error lists, newest first.
 const TARGETS_SHOWN: usize = 10;
 
@@ -14,42 +16,31 @@ pub(crate) fn refusal(refusal: &Refusal) -> Explained {
     Explained::new(refusal.code(), what, why, fix)
 }
 
+fn said(why: &str, fix: String) -> (String, String) {
+    (why.to_owned(), fix)
+}
+
 fn why_and_fix(refusal: &Refusal) -> (String, String) {
-    let said = |why: &str, fix: String| (why.to_owned(), fix);
     match refusal {
-        Refusal::HostsRequired { .. } => said(
-            "the first push of a plugin makes its assignment",
-            "add --hosts all, or --hosts SELECTOR".to_owned(),
-        ),
-        Refusal::Ambiguous { selectors, .. } => said(
-            "each assignment has its own hosts and release",
-            format!("name one: --hosts '{}'", selectors.first().map_or("SELECTOR", String::as_str)),
-        ),
-        Refusal::Unknown { known, .. } if known.is_empty() => {
-            said("it was never pushed", "list what there is: controller plugin list".to_owned())
-        }
-        Refusal::Unknown { known, .. } => {
-            (format!("its assignments are: {}", known.join("; ")), "name one of them with --hosts".to_owned())
-        }
-        Refusal::Overlap { other, .. } => said(
-            "a host runs one release of a plugin, so it can have one assignment of it",
-            format!("push with --hosts '{other}', or select hosts that it does not match"),
-        ),
-        Refusal::NoHostsMatch { .. } => said(
-            "a selector without hosts is most often a typing error",
-            "look at names and labels: controller host list; `all` also waits for hosts to come".to_owned(),
-        ),
+        Refusal::HostsRequired { .. }
+        | Refusal::Ambiguous { .. }
+        | Refusal::Unknown { .. }
+        | Refusal::Overlap { .. }
+        | Refusal::NoHostsMatch { .. } => no_assignment(refusal),
         Refusal::InProgress { rollout, .. } => said(
             "an assignment has one rollout at a time",
             format!("wait until {rollout} has ended: controller status --watch"),
         ),
-        Refusal::Downgrade { plugin, version, committed, .. } => said(
-            "hosts take a lower version by a rollback alone, and no flag changes that",
-            format!(
-                "if {version} succeeded there before: controller rollback {plugin} --to {version} --reason TEXT; if not, \
-                 build it under a version above {committed} and push that"
-            ),
-        ),
+        Refusal::Downgrade { plugin, version, committed, selector, .. } => {
+            let back = explain::rollback_command(plugin, selector, Some(version));
+            said(
+                "hosts take a lower version by a rollback alone, and no flag changes that",
+                format!(
+                    "if {version} succeeded there before: {back}; if not, build it under a version above {committed} \
+                     and push that"
+                ),
+            )
+        }
         Refusal::Denied { .. } => said(
             "a host never loads a release again that failed on it, so there is nobody to offer it to",
             "correct the plugin and push it under a new version; if it is innocent, push it with another probe or \
@@ -73,6 +64,35 @@ fn why_and_fix(refusal: &Refusal) -> (String, String) {
         Refusal::Policy(_) => said(
             "with these rules no host could commit in time",
             "change --max-parallel, --min-healthy-time or --healthy-deadline".to_owned(),
+        ),
+    }
+}
+
+/// The hosts that are meant are not those of one assignment.
+fn no_assignment(refusal: &Refusal) -> (String, String) {
+    match refusal {
+        Refusal::HostsRequired { .. } => said(
+            "the first push of a plugin makes its assignment",
+            "add --hosts all, or --hosts SELECTOR".to_owned(),
+        ),
+        Refusal::Ambiguous { selectors, .. } => said(
+            "each assignment has its own hosts and release",
+            format!("name one: --hosts '{}'", selectors.first().map_or("SELECTOR", String::as_str)),
+        ),
+        Refusal::Unknown { known, .. } if known.is_empty() => {
+            said("it was never pushed", "list what there is: controller plugin list".to_owned())
+        }
+        Refusal::Unknown { known, .. } => {
+            (format!("its assignments are: {}", known.join("; ")), "name one of them with --hosts".to_owned())
+        }
+        Refusal::Overlap { other, .. } => said(
+            "a host runs one release of a plugin, so it can have one assignment of it",
+            format!("push with --hosts '{other}', or select hosts that it does not match"),
+        ),
+        // What is left is `NoHostsMatch`.
+        _ => said(
+            "a selector without hosts is most often a typing error",
+            "look at names and labels: controller host list; `all` also waits for hosts to come".to_owned(),
         ),
     }
 }
@@ -132,8 +152,10 @@ mod tests {
             version: "1.0.0".to_owned(),
             committed: "1.2.0".to_owned(),
             host: "h1".to_owned(),
+            selector: "zone=a".to_owned(),
         });
-        assert!(error.fix.contains("controller rollback clock --to 1.0.0 --reason TEXT"), "{error}");
+        let command = "controller rollback clock --hosts 'zone=a' --to 1.0.0 --reason TEXT";
+        assert!(error.fix.contains(command), "{error}");
         assert!(error.fix.contains("a version above 1.2.0"), "{error}");
     }
 }

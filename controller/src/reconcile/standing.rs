@@ -7,7 +7,7 @@ use fleetswap_rollout::{
 use prost::Message;
 
 use super::world::World;
-use crate::convert;
+use crate::{convert, explain};
 
 /// Hosts that are listed; the others are only counted.
 const DEVIATIONS_MAX: usize = 100;
@@ -64,8 +64,11 @@ fn deviation(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> 
     }
     let by = world.rollouts.iter().filter(|rollout| brought(rollout, assignment, release));
     let by = by.max_by_key(|rollout| rollout.spec.id);
-    by.and_then(|rollout| late(rollout, release, (id, host)))
-        .or_else(|| left_there(world, assignment, (id, host)))
+    if by.and_then(|by| by.members.get(id)).is_some_and(|member| member.state.is_open()) {
+        return None;
+    }
+    let known = by.and_then(|rollout| late(rollout, release, (id, host)));
+    known.or_else(|| left_there(world, assignment, (id, host))).or_else(|| fell_back(release, host, plugin))
 }
 
 /// Why a host did not get the release from the rollout that brings it to hosts that come late.
@@ -101,9 +104,19 @@ fn left_there(world: &World, assignment: &Assignment, host: (&HostId, &Host)) ->
     })?;
     let failed = by.progress.failed.as_ref()?;
     let what = format!("it runs {runs} since {}, which FAILED", by.spec.id);
-    let hosts = if key.selector.is_all() { String::new() } else { format!(" --hosts '{}'", key.selector) };
-    let fix = format!("take it back: controller rollback {}{hosts} --reason TEXT", key.plugin);
+    let command = explain::rollback_command(&key.plugin, &key.selector.to_string(), None);
+    let fix = format!("take it back: {command}");
     Some(said(host, &failed.failure.code, what, fix))
+}
+
+/// A host that ran the release and has gone back by itself, as its last report says.
+fn fell_back(release: &Release, host: &Host, plugin: &str) -> Option<v1::Deviation> {
+    let reported = host.plugins.get(plugin)?.reported.as_ref().filter(|_| host.runs_other_than(release))?;
+    let runs = reported.active.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let failure = reported.trial.as_ref().and_then(|trial| trial.failure.as_ref());
+    let code = failure.map_or(Failure::FELL_BACK, |failure| &*failure.code);
+    let why = failure.map_or("", |failure| &*failure.message);
+    Some(said(host, code, format!("it runs {runs} and not {release}: {why}"), PUSH_AGAIN))
 }
 
 fn said(host: &Host, code: &str, what: String, fix: impl Into<String>) -> v1::Deviation {

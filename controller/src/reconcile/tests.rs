@@ -358,3 +358,22 @@ async fn a_host_that_a_failed_rollout_has_left_elsewhere_is_named_with_the_way_b
     assert!(there.what.starts_with("it runs clock 1.1.0 since r-000002, which FAILED"), "{there:?}");
     assert_eq!(there.fix, "take it back: controller rollback clock --reason TEXT");
 }
+
+#[tokio::test]
+async fn a_host_that_has_gone_back_by_itself_is_named_and_a_push_of_the_same_release_mends_it() {
+    let mut stage = Played::running("1.0.0", 2).await;
+    stage.push("1.1.0").await;
+    stage.finish().await;
+    let status = &mut stage.agents[0].status;
+    status.active = status.previous.take();
+    let failure = v1::Failure { code: "RELEASE_FILES_MISSING".to_owned(), ..v1::Failure::default() };
+    status.trial.as_mut().unwrap().failure = Some(failure);
+    status.trial.as_mut().unwrap().state = v1::HostState::RolledBack.into();
+    stage.report(0).await;
+    stage.round().await;
+    assert_eq!(deviations(&stage).await, [(agent_name(0), "RELEASE_FILES_MISSING".to_owned())]);
+    stage.push("1.1.0").await;
+    stage.finish().await;
+    assert_eq!(deviations(&stage).await, []);
+    assert_eq!(stage.active(), BTreeMap::from([("1.1.0".to_owned(), 2)]));
+}

@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use fleetswap_update::RELEASE_FILES_MISSING;
-
 use super::*;
 use crate::{
     run::{host::HostRecord, teller},
@@ -80,9 +78,22 @@ async fn a_release_whose_files_are_gone_gives_way_to_the_one_before() {
     host.committed(&[release, missing]);
     let mut agent = host.start(false).await;
     let status = agent.reports(serves("1.0.0")).await;
-    assert_eq!(status.trial.unwrap().failure.unwrap().code, RELEASE_FILES_MISSING);
+    assert_eq!(status.trial.unwrap().failure.unwrap().code, "RELEASE_FILES_MISSING");
     assert!(status.denied.is_empty());
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_whose_files_are_gone_is_not_given_up_for_one_whose_files_are_gone_as_well() {
+    let host = Host::new();
+    let missing = ["1.0.0", "3.0.0"].map(|it| installed(&host.zoo.package(it, Kind::default())));
+    host.committed(&missing);
+    let mut agent = host.start(false).await;
+    a_moment().await;
+    let status = agent.reports(|status| status.service() == v1::ServiceState::Restarting).await;
+    assert_eq!(status.active.unwrap().version, "3.0.0");
+    agent.stop().await;
+    assert_eq!(host.on_disk().status().previous.unwrap(), missing[0].release);
 }
 
 #[tokio::test]

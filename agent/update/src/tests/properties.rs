@@ -55,7 +55,7 @@ fn as_of(host: &Host, fact: Fact) -> Fact {
             Fact::Trial { serial: host.plugin.trial_serial().unwrap_or_default(), outcome }
         }
         Fact::TimePassed | Fact::SlotGranted | Fact::Ready(_) => fact,
-        Fact::Started { .. } | Fact::Died(..) | Fact::StartFailed(..) => fact,
+        Fact::Started { .. } | Fact::Died(..) | Fact::StartFailed(..) | Fact::FilesLost(..) => fact,
     }
 }
 
@@ -70,6 +70,7 @@ enum Act {
     Pass(u64),
     Die(u8),
     StartFails(u8, Fault),
+    FilesLost(u8),
     Ready(u8),
     Cut(Cut),
 }
@@ -86,6 +87,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0_u64..100_000).prop_map(Act::Pass),
         4 => (1_u8..6).prop_map(Act::Die),
         1 => (1_u8..6, fault()).prop_map(|(n, fault)| Act::StartFails(n, fault)),
+        1 => (1_u8..6).prop_map(Act::FilesLost),
         2 => (1_u8..6).prop_map(Act::Ready),
         2 => cut.prop_map(Act::Cut),
     ]
@@ -114,8 +116,10 @@ fn play(host: &mut Host, act: Act) {
         }
         Act::Die(n) => host.feed(Fact::Died(release(n).id, problem(Fault::Release, "WORKER_DIED"))),
         Act::StartFails(n, fault) => {
-            let code = if fault == Fault::Host { crate::RELEASE_FILES_MISSING } else { "START" };
-            host.feed(Fact::StartFailed(release(n).id, problem(fault, code)));
+            host.feed(Fact::StartFailed(release(n).id, problem(fault, "START")));
+        }
+        Act::FilesLost(n) => {
+            host.feed(Fact::FilesLost(release(n).id, problem(Fault::Host, "RELEASE_FILES_MISSING")));
         }
         Act::Ready(n) => host.feed(Fact::Ready(release(n).id)),
         Act::Cut(how) => host.cut(how),

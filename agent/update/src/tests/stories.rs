@@ -1,10 +1,7 @@
 //! The life of a plugin, told event by event.
 
 use super::host::{Cut, Host, STEPS, installed, offer, problem, release};
-use crate::{
-    BUSY_TRIES_MAX, Fact, Fault, Outcome, Proof, RELEASE_FILES_MISSING, Serve, ServiceStatus, Stage, Target,
-    Task,
-};
+use crate::{BUSY_TRIES_MAX, Fact, Fault, Outcome, Proof, Serve, ServiceStatus, Stage, Target, Task};
 
 #[test]
 fn a_release_is_fetched_verified_probed_switched_and_committed() {
@@ -82,13 +79,15 @@ fn a_switch_whose_giving_up_breaks_off_ends_without_blame() {
 
 #[test]
 fn a_release_whose_files_are_gone_gives_way_to_the_one_before_without_blame() {
-    let gone = || problem(Fault::Host, RELEASE_FILES_MISSING);
+    let gone = || problem(Fault::Host, "RELEASE_FILES_MISSING");
     let mut host = Host::running(&[1, 2]);
     host.feed(Fact::StartFailed(release(2).id, gone()));
+    assert_eq!(host.active(), Some(release(2)), "nobody said that the one before is here");
+    host.feed(Fact::FilesLost(release(2).id, gone()));
     assert_eq!((host.active(), host.plugin.status().previous), (Some(release(1)), None));
-    assert_eq!((host.stage(), host.code().as_str()), (Stage::RolledBack, RELEASE_FILES_MISSING));
+    assert_eq!((host.stage(), host.code().as_str()), (Stage::RolledBack, "RELEASE_FILES_MISSING"));
     assert!(host.plugin.status().denied.is_empty());
-    host.feed(Fact::StartFailed(release(1).id, gone()));
+    host.feed(Fact::FilesLost(release(1).id, gone()));
     assert_eq!((host.active(), host.plugin.status().service), (Some(release(1)), ServiceStatus::Restarting));
 }
 

@@ -194,3 +194,18 @@ fn a_release_that_failed_on_every_host_that_lacks_it_is_refused_with_one_of_them
     );
     assert!(matches!(push(&stage, None, "1.0.0"), Ok(Started::NothingToDo(_))));
 }
+
+#[test]
+fn a_push_of_the_same_release_reaches_a_host_that_has_gone_back_by_itself() {
+    let mut stage = Stage::running("1.0.0", 2);
+    let up = stage.push("1.1.0", Policy::push());
+    stage.finish(up);
+    assert!(matches!(push(&stage, None, "1.1.0"), Ok(Started::NothingToDo(_))));
+    stage.run_by_itself("h0", "1.0.0");
+    let again = stage.push("1.1.0", Policy::push());
+    assert_eq!(stage.offered(again), ["h0"]);
+    stage.finish(again);
+    stage.run_by_itself("h0", "1.0.0");
+    stage.deny("h0", "1.1.0");
+    assert!(matches!(push(&stage, None, "1.1.0"), Ok(Started::NothingToDo(_))), "nobody is left to ask");
+}

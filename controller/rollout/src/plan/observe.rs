@@ -2,10 +2,12 @@
 
 use super::{ANSWER_GRACE_MS, Draft, Role, Sheet, skip_reason};
 use crate::{
-    Elapsed, FailedHost, Failure, Fault, Host, HostId, HostState, Member, Reported, RolloutState, Spec,
-    Trial, WaveState, order,
+    Elapsed, FailedHost, Failure, Fault, Host, HostId, HostState, Member, Reported, RolloutState, SkipReason,
+    Spec, Trial, WaveState, order,
 };
 
+/// How long a connected host may take to go back, in milliseconds: it waits for a moment that costs no call.
+const WAY_BACK_MAX_MS: u64 = 180_000;
 /// Attempts that a host has at a release if it was interrupted each time.
 const INTERRUPTED_ATTEMPTS: u32 = 2;
 
@@ -80,6 +82,11 @@ fn tried(member: &Member, trial: &Trial) -> Option<Member> {
     };
     match trial.state {
         HostState::Committed => Some(details(closed(member, HostState::Committed, None))),
+        HostState::Rejected if trial.failure.as_ref().is_some_and(Failure::is_denial) => {
+            // Its deny-list is news to the planner; it says nothing about the release that was not said before.
+            let skip = Some(SkipReason::Denied(Failure::RELEASE_DENIED.to_owned()));
+            Some(Member { skip, ..closed(member, HostState::Skipped, None) })
+        }
         HostState::Rejected | HostState::RolledBack => {
             let failure = trial.failure.clone().unwrap_or_else(|| Failure::unexplained(member.state));
             Some(details(closed(member, trial.state, Some(failure))))
@@ -112,7 +119,7 @@ fn closed(member: &Member, state: HostState, failure: Option<Failure>) -> Member
 /// A host that has not answered by its deadline is LOST.
 fn lost_if_due(spec: &Spec, member: Member, host: Option<&Host>, sheet: &mut Sheet<'_>) -> Member {
     let Some(offered) = member.offered_elapsed_ms.filter(|_| member.state.is_open()) else { return member };
-    let due = deadline(spec, offered, host);
+    let due = deadline(spec, offered, member.state, host);
     if sheet.now < due {
         sheet.wake(due);
         return member;
@@ -122,12 +129,13 @@ fn lost_if_due(spec: &Spec, member: Member, host: Option<&Host>, sheet: &mut She
 }
 
 /// A connected host ends its trial by its own clock: it switches by the deadline, and commits after its probation.
-fn deadline(spec: &Spec, offered: Elapsed, host: Option<&Host>) -> Elapsed {
+fn deadline(spec: &Spec, offered: Elapsed, state: HostState, host: Option<&Host>) -> Elapsed {
     let due = offered.plus(spec.policy.healthy_deadline_ms);
-    match host.filter(|host| host.online) {
-        Some(_) => due.plus(spec.policy.min_healthy_ms).plus(ANSWER_GRACE_MS),
-        None => due,
+    if !host.is_some_and(|host| host.online) {
+        return due;
     }
+    let way_back = if state == HostState::RollingBack { WAY_BACK_MAX_MS } else { 0 };
+    due.plus(spec.policy.min_healthy_ms).plus(way_back).plus(ANSWER_GRACE_MS)
 }
 
 /// A failure without a verdict gives the host another turn: once if it was interrupted, and, when it came late to a
@@ -158,7 +166,7 @@ pub(super) fn newcomers(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>) {
     for (id, host) in &fleet.hosts {
         let Some(member) = waiting_member(draft, id) else { continue };
         let skip = skip_reason(fleet, spec, host, sheet.desired(id, &spec.key.plugin));
-        if skip == Some(crate::SkipReason::NoLongerMatches) && draft.member(id).is_none() {
+        if skip == Some(SkipReason::NoLongerMatches) && draft.member(id).is_none() {
             continue;
         }
         draft.settle(sheet, id, member, skip);
@@ -171,7 +179,10 @@ pub(super) fn waiting_member(draft: &Draft<'_>, id: &HostId) -> Option<Member> {
         let wave = u32::try_from(draft.rest()).unwrap_or(u32::MAX);
         return Some(Member::joining(order(draft.base.spec.id, id), wave));
     };
-    matches!(member.state, HostState::Pending | HostState::Skipped).then(|| member.clone())
+    // One that has refused it once would do so again.
+    let has_refused = member.attempt > 0 && matches!(member.skip, Some(SkipReason::Denied(_)));
+    let waits = matches!(member.state, HostState::Pending | HostState::Skipped) && !has_refused;
+    waits.then(|| member.clone())
 }
 
 /// Stops the rollout at the first failure that stops it, and takes open offers back. In one that has succeeded, that

@@ -8,7 +8,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::{Amount, Fault, HostState, Policy, RolloutState, Selector, Trigger, WaveState};
+use crate::{Amount, Failure, Fault, HostState, Policy, RolloutState, Selector, Trigger, WaveState};
 use stage::{Stage, failure};
 
 #[test]
@@ -272,6 +272,31 @@ fn a_host_on_which_the_release_has_failed_is_passed_over_and_the_others_get_it()
         (0, "failed there before: CRASHED".into())
     );
     assert_eq!(stage.told(&canary), "1.0.0");
+}
+
+#[test]
+fn a_host_that_refuses_what_it_was_not_known_to_deny_is_passed_over_and_not_asked_again() {
+    let mut stage = Stage::running("1.0.0", 3);
+    let id = stage.push("1.1.0", Policy::push());
+    let canary = stage.open(id)[0].clone();
+    let denial = Failure { code: "RELEASE_DENIED".into(), ..failure(HostState::Verifying, Fault::Release) };
+    stage.fail(id, &canary, HostState::Rejected, denial);
+    assert_eq!(stage.member(id, &canary).state, HostState::Skipped);
+    stage.finish(id);
+    assert_eq!((stage.state(id), stage.committed(id)), (RolloutState::Succeeded, 2));
+    assert_eq!((stage.member(id, &canary).attempt, stage.told(&canary)), (1, "1.0.0".to_owned()));
+}
+
+#[test]
+fn a_connected_host_has_the_time_to_wait_for_a_moment_to_go_back() {
+    let mut stage = Stage::running("1.0.0", 2);
+    let id = stage.push("1.1.0", Policy::push());
+    let canary = stage.open(id)[0].clone();
+    stage.progress(id, &canary, HostState::RollingBack);
+    stage.pass(Policy::HEALTHY_DEADLINE_MS + Policy::MIN_HEALTHY_MS + ANSWER_GRACE_MS);
+    assert_eq!(stage.member(id, &canary).state, HostState::RollingBack);
+    stage.pass(180_000);
+    assert_eq!(stage.member(id, &canary).state, HostState::Lost);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use crate::Limits;
 use rustix::{
     io::Result,
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
 };
 
 /// Bytes of a core dump: less than any, so that none is written to a file. With 0 it would still go to a program, if
@@ -27,6 +27,10 @@ pub(super) fn set(limits: &Limits) -> Result<()> {
     for (resource, bound) in bounds {
         let bound = Some(getrlimit(resource).maximum.map_or(bound, |present| present.min(bound)));
         setrlimit(resource, Rlimit { current: bound, maximum: bound })?;
+    }
+    if getrlimit(Resource::Core).maximum < Some(CORE_BYTES) {
+        // The limit was lower already, and 0 is not the mark.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
     Ok(())
 }

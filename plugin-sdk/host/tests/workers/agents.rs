@@ -31,8 +31,8 @@ const NARROW: &str = "--host-with-few-descriptors";
 const NARROW_MAX: u64 = 40;
 /// Threads and processes that the user of such a host may have: its own, the launcher's, a worker's first few.
 const CROWD_MAX: u64 = 8;
-/// The user of such a host, who has nothing else running.
-const LONELY: u32 = 65_431;
+/// The first of the users that such hosts have: each one of its own, since threads are counted by user.
+const LONELY: u32 = 60_000;
 /// An ordinary user: `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -43,7 +43,7 @@ pub(crate) fn run_if_asked() -> bool {
         LACKS => hide_landlock(),
         ORDINARY => become_ordinary(NOBODY),
         CROWDED => {
-            become_ordinary(LONELY);
+            become_ordinary(LONELY + std::process::id() % 5_000);
             let most = Rlimit { current: Some(CROWD_MAX), maximum: Some(CROWD_MAX) };
             setrlimit(Resource::Nproc, most).unwrap();
         }

@@ -97,7 +97,8 @@ pub(crate) async fn a_worker_leaves_no_core_dump() {
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
     let core: Vec<&str> = core.split_whitespace().collect();
     // Too small for a file, and what the kernel takes for "to no program either".
-    assert_eq!(core, ["1", "1", "bytes"]);
+    let lower_before = core == ["0", "0", "bytes"];
+    assert!(lower_before || core == ["1", "1", "bytes"], "{core:?}");
 }
 
 /// What decision 0008 says about `newfstatat`: an older C library needs it, and then it sees more than it should.

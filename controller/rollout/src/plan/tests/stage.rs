@@ -175,6 +175,13 @@ impl Stage {
         self.row(name).target.map_or_else(|| "nothing".to_owned(), |target| target.version.to_string())
     }
 
+    /// The host says that it runs another version, which nobody told it.
+    pub(crate) fn run_by_itself(&mut self, name: &str, version: &str) {
+        let plugin = self.host(name).plugins.get_mut(PLUGIN).unwrap();
+        plugin.reported.as_mut().unwrap().active = Some(release(PLUGIN, version));
+        self.settle();
+    }
+
     /// The host says with its next report that a version has failed on it before.
     pub(crate) fn deny(&mut self, name: &str, version: &str) {
         let denied = Denied { release: release(PLUGIN, version), code: "CRASHED".to_owned() };

@@ -7,7 +7,7 @@ use super::{
     stage::{PLATFORM, failure, id, release},
 };
 use crate::{
-    Change, Denied, Elapsed, Fault, Fleet, Generation, Host, HostState, Plan, Policy, Push, Release,
+    Change, Denied, Elapsed, Failure, Fault, Fleet, Generation, Host, HostState, Plan, Policy, Push, Release,
     Reported, Rollback, Rollout, RolloutId, Selector, Started, Trial, plan,
 };
 
@@ -197,11 +197,19 @@ impl Truth {
                 }
                 known.active = row.target;
             } else if trial != Some((row.rollout, row.attempt)) {
+                let is_denied =
+                    known.denied.iter().any(|denied| Some(&denied.release) == row.target.as_ref());
+                let denial = Failure {
+                    code: Failure::RELEASE_DENIED.to_owned(),
+                    ..failure(HostState::Verifying, Fault::Release)
+                };
                 self.tries.insert(plugin, row.target);
                 let (proven_by, state_lost) = (String::new(), String::new());
-                let (rollout, attempt, state) = (row.rollout, row.attempt, HostState::Fetching);
+                let state = if is_denied { HostState::Rejected } else { HostState::Fetching };
+                let failure = is_denied.then_some(denial);
+                let (rollout, attempt) = (row.rollout, row.attempt);
                 let trial =
-                    Trial { rollout, attempt, state, failure: None, swap_pause_us: 0, proven_by, state_lost };
+                    Trial { rollout, attempt, state, failure, swap_pause_us: 0, proven_by, state_lost };
                 known.trial = Some(trial);
             }
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 /// Why a text names no address that may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub enum Refused {
     /// It is not `IP:PORT`.
     Unreadable,
     /// It is the name of a host, and none is looked up.
@@ -14,7 +14,10 @@ pub(crate) enum Refused {
 }
 
 /// Reads `IP:PORT` or `localhost:PORT`, with or without `http://`. No name is looked up and no socket is made.
-pub(crate) fn loopback(text: &str) -> Result<SocketAddr, Refused> {
+///
+/// # Errors
+/// It is no address, or not one of this machine.
+pub fn loopback(text: &str) -> Result<SocketAddr, Refused> {
     let bare = bare(text);
     let (host, port) = bare.rsplit_once(':').ok_or(Refused::Unreadable)?;
     if port.parse::<u16>().is_err() {
@@ -34,7 +37,8 @@ pub(crate) fn loopback(text: &str) -> Result<SocketAddr, Refused> {
 }
 
 /// The address without what may stand around it.
-pub(crate) fn bare(text: &str) -> &str {
+#[must_use]
+pub fn bare(text: &str) -> &str {
     let rest = text.strip_prefix("http://").unwrap_or(text);
     rest.strip_suffix('/').unwrap_or(rest)
 }
