@@ -30,7 +30,7 @@ pub(crate) struct Line {
     pub(crate) unix_ms: u64,
     /// Id of the release that wrote it.
     pub(crate) release: String,
-    /// `plugin`: through its log function; `output`: printed; `host`: about the log itself.
+    /// `plugin`: through its log function; `output`: printed; `host`: about the worker, or the log itself.
     pub(crate) source: String,
     /// `error`, `warn`, `info` or `debug`.
     pub(crate) level: String,
@@ -61,6 +61,11 @@ impl Logs {
             }
         });
         LogSink::channel(sender)
+    }
+
+    /// A line about the plugin in the agent's words.
+    pub(crate) fn note(&self, plugin: &str, release: &str, text: String) {
+        self.keep(plugin, release, LogLine { source: LogSource::Host, text });
     }
 
     /// The lines kept of a plugin, oldest first; `None` if none ever came.

@@ -140,9 +140,10 @@ fn world(
         trust,
         allow_dev_trust,
         rules: Rules { platform: Some(native_platform()), glibc: Glibc::parse(&facts.glibc) },
-        launch: Arc::new(Launcher { host, limits, logs }),
+        launch: Arc::new(Launcher { host, limits, logs: logs.clone() }),
         standing,
         metrics,
+        logs,
         updating: Arc::default(),
     };
     let world = World {

@@ -27,6 +27,7 @@ use crate::{
     durable::TrustDir,
     fetch::Fetcher,
     link::Standing,
+    logs::Logs,
     metrics::Metrics,
     service::{Launch, Live, Service, Shelf},
 };
@@ -54,6 +55,8 @@ pub(crate) struct Tools {
     pub(crate) standing: watch::Sender<Standing>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
+    /// What plugins said, and what happened to their workers.
+    pub(crate) logs: Logs,
     /// One update of the trusted metadata at a time.
     pub(crate) updating: Arc<tokio::sync::Mutex<()>>,
 }

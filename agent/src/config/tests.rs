@@ -109,24 +109,59 @@ fn a_wrong_value_is_refused_with_its_key_line_and_column() {
         ("front", "front = { mode = -1 }"),
         ("front", "front = { mode = [1] }"),
         ("front", "front = { group = \"a b\" }"),
+        ("front", "front = { socket = 7 }"),
+        ("front", "front = { socket = \"\" }"),
+        ("front", "front = { group = 7 }"),
+        ("front", "front = { group = \"\" }"),
+        ("front", "front = { listen = 8080 }"),
+        ("front", "front = { listen = \"\" }"),
         ("front", "front = { listen = \"8080\" }"),
         ("control", "control = { socket = 5 }"),
+        ("control", "control = { socket = \"\" }"),
         ("control", "control = { socket = \"c.sock\" }"),
+        ("sandbox", "sandbox = { min = 1 }"),
+        ("sandbox", "sandbox = { min = \"\" }"),
         ("sandbox", "sandbox = { min = \"none\" }"),
         ("sandbox", "sandbox = { min = \"strict\" }"),
-        ("limits", "limits = { memory_mib = 15 }"),
-        ("limits", "limits = { memory_mib = -1 }"),
-        ("limits", "limits = { memory_mib = \"big\" }"),
-        ("limits", "limits = { threads = 0 }"),
-        ("limits", "limits = { threads = 4097 }"),
-        ("limits", "limits = { files = 15 }"),
-        ("limits", "limits = { files = 4097 }"),
     ];
     for (key, line) in cases {
         let error = refusal(&with(key, line));
         assert_eq!(error.code, "CONFIG_INVALID", "{line}");
         assert!(error.what.starts_with("agent.toml, line 1, column "), "{line}: {}", error.what);
         assert!(!error.why.is_empty() && !error.fix.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn each_limit_has_its_type_its_bounds_and_its_default() {
+    let of = |text: &str| Config::parse(text).unwrap().limits;
+    for (key, low, high) in [("memory_mib", 16, 65_536), ("threads", 1, 4_096), ("files", 16, 4_096)] {
+        let line = |value: &str| with("limits", &format!("limits = {{ {key} = {value} }}"));
+        for wrong in [(low - 1).to_string(), (high + 1).to_string(), "-1".to_owned(), "4294967312".to_owned()]
+        {
+            let error = refusal(&line(&wrong));
+            assert_eq!(error.code, "CONFIG_INVALID", "{key} = {wrong}");
+            let wanted = format!("`limits.{key}` is {wrong}; wanted {low} to {high}");
+            assert!(error.what.ends_with(&wanted), "{}", error.what);
+            assert!(error.what.starts_with("agent.toml, line 1, column "), "{}", error.what);
+        }
+        for wrong in ["\"16\"", "16.5", "true", "[16]", "99999999999999999999"] {
+            let error = refusal(&line(wrong));
+            assert_eq!(error.code, "CONFIG_INVALID", "{key} = {wrong}");
+            assert!(error.what.starts_with("agent.toml, line 1, column "), "{}", error.what);
+        }
+        for right in [low, high] {
+            assert_ne!(of(&line(&right.to_string())), Limits::default(), "{key} = {right}");
+        }
+        let without = FULL.lines().filter(|line| !line.starts_with(&format!("{key} =")));
+        let (full, rest) = (of(FULL), of(&without.collect::<Vec<_>>().join("\n")));
+        let default = Limits::default();
+        let expected = match key {
+            "memory_mib" => Limits { memory_bytes: default.memory_bytes, ..full },
+            "threads" => Limits { threads: default.threads, ..full },
+            _ => Limits { open_files: default.open_files, ..full },
+        };
+        assert_eq!(rest, expected, "a {key} that is missing has its default");
     }
 }
 
@@ -144,6 +179,8 @@ fn a_value_that_is_too_long_is_refused_with_the_bound() {
         ("labels", format!("labels = {{ zone = \"{}\" }}", long(254)), "253"),
         ("front", format!("front = {{ socket = \"/{}\" }}", long(107)), "107"),
         ("front", format!("front = {{ group = \"{}\" }}", long(33)), "32"),
+        ("front", format!("front = {{ listen = \"{}\" }}", long(2_049)), "2048"),
+        ("front", format!("front = {{ mode = \"{}\" }}", "0".repeat(99)), "permission bits"),
         ("control", format!("control = {{ socket = \"/{}\" }}", long(107)), "107"),
     ];
     for (key, line, bound) in cases {

@@ -137,12 +137,22 @@ impl Life {
         if !signs.take_end() {
             return;
         }
-        self.world.tools.metrics.restarted(self.plugin.name());
-        tracing::warn!(plugin = self.plugin.name(), %release, "{}", problem.message);
+        self.note_end(release, &problem);
         // It may go by another name meanwhile.
         let present = self.service.live().filter(|live| Arc::ptr_eq(&live.signs, &signs));
         let release = present.map_or(release, |live| live.installed.release.id);
         self.take(Fact::Died(release, problem)).await;
+    }
+
+    /// A worker ended unasked: whoever looks for the cause finds it in the plugin's own log.
+    fn note_end(&self, release: ReleaseId, problem: &Problem) {
+        let (tools, plugin) = (&self.world.tools, self.plugin.name());
+        tools.metrics.restarted(plugin);
+        tracing::warn!(plugin, %release, "{}", problem.message);
+        let active = self.plugin.service().active();
+        let had_state = active.is_some_and(|it| it.release.id == release && it.state.has_state());
+        let lost = if had_state { "; its state is lost" } else { "" };
+        tools.logs.note(plugin, &release.to_string(), format!("{}{lost}", problem.message));
     }
 
     /// One turn of the loop.
@@ -267,7 +277,7 @@ impl Life {
             |fault| Problem::new(fault, "WORKER_DIED", "its worker ended as soon as it was in place");
         let id = live.installed.release.id;
         if live.signs.take_end() {
-            self.world.tools.metrics.restarted(self.plugin.name());
+            self.note_end(id, &problem(Fault::Release));
             Fact::Died(id, problem(Fault::Release))
         } else {
             Fact::StartFailed(id, problem(Fault::Host))

@@ -43,6 +43,7 @@ struct Agent {
     standing: watch::Receiver<Standing>,
     stop: CancellationToken,
     state: StateDir,
+    logs: crate::logs::Logs,
 }
 
 impl Host {
@@ -90,9 +91,10 @@ impl Host {
     async fn start(&self, clean_stop: bool) -> Agent {
         let state = StateDir::open(self.dir.path()).unwrap();
         let (world, standing) = self.world(&state, clean_stop);
+        let logs = world.tools.logs.clone();
         let (registry, stop) = (Arc::clone(&world.registry), world.stop.clone());
         let lives = Lives::resume(Arc::new(world)).await.unwrap();
-        Agent { lives, registry, standing, stop, state }
+        Agent { lives, registry, standing, stop, state, logs }
     }
 
     fn on_disk(&self) -> Plugin {
@@ -130,7 +132,7 @@ pub(super) fn offer(n: u64, installed: &Installed) -> Offer {
         target: Target::Release(installed.release.clone()),
         rollout: format!("r-{n}"),
         attempt: 1,
-        rollback: false,
+        rollback: true,
         min_healthy_ms: 0,
         healthy_deadline_ms: 0,
     }
@@ -207,6 +209,21 @@ async fn a_rollback_to_the_retained_release_needs_nobody_and_carries_the_state()
     assert_eq!(host.zoo.most_active.load(SeqCst), 1);
     agent.stop().await;
     assert_eq!(host.on_disk().status().active.unwrap(), releases[1].release);
+}
+
+#[tokio::test]
+async fn whoever_looks_for_the_cause_of_a_death_finds_it_in_the_plugins_log() {
+    let host = Host::new();
+    let releases = [host.shelve("1.0.0", stateful())];
+    host.committed(&releases);
+    let mut agent = host.start(false).await;
+    agent.reports(serves("1.0.0")).await;
+    host.zoo.newest().crash();
+    agent.count().await;
+    let lines = agent.logs.of("counter").unwrap();
+    assert_eq!(lines[0].release, releases[0].release.id.to_string());
+    assert!(lines[0].text.contains("signal 11") && lines[0].text.ends_with("its state is lost"), "{lines:?}");
+    agent.stop().await;
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ pub(crate) fn tools(state: &StateDir, zoo: &Arc<Zoo>, standing: watch::Sender<St
         launch: Arc::clone(zoo) as Arc<dyn crate::service::Launch>,
         standing,
         metrics: Arc::new(crate::metrics::Metrics::new()),
+        logs: crate::logs::Logs::default(),
         updating: Arc::default(),
     }
 }

@@ -107,7 +107,9 @@ impl Plugin {
     }
 
     fn begin_trial(&mut self, now: Time, offer: Offer, release: &Release) {
-        let previous = self.service.previous().filter(|previous| previous.release.id == release.id);
+        // A push wants its trial, also of what ran here before.
+        let previous = self.service.previous().filter(|_| offer.rollback);
+        let previous = previous.filter(|previous| previous.release.id == release.id);
         let way = if previous.is_some() { Way::Back } else { Way::Install };
         self.serial += 1;
         self.trial = Some(Trial {

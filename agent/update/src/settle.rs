@@ -73,14 +73,15 @@ impl Plugin {
         self.service.active().map(|active| active.release.id) == target.release().map(|release| release.id)
     }
 
-    /// Why this host does not take the offer, by its own memory. The retained previous release is exempt.
+    /// Why this host does not take the offer, by its own memory. The retained previous release is exempt in a rollback.
     pub(crate) fn refusal(&self, offer: &Offer) -> Option<Problem> {
         let release = offer.target.release()?;
         if let Some(denied) = self.is_denied(release.id) {
             let words = format!("{release} failed on this host before ({}): {}", denied.code, denied.reason);
             return Some(Problem::new(Fault::Release, "RELEASE_DENIED", words));
         }
-        if self.service.previous().is_some_and(|previous| previous.release.id == release.id) {
+        let previous = self.service.previous().filter(|_| offer.rollback);
+        if previous.is_some_and(|previous| previous.release.id == release.id) {
             return None;
         }
         if let Some(floor) = self.floor.as_ref().filter(|floor| release.version < **floor) {

@@ -29,7 +29,8 @@ pub struct Rollback {
     pub plugin: String,
     /// `None`: the only assignment of the plugin.
     pub selector: Option<Selector>,
-    /// `None`: the release before the present one; after a failed rollout, the present one.
+    /// `None`: the release before the present one; if a failed push has left hosts elsewhere, the present one; after a
+    /// rollback that failed, where that one went.
     pub to: Option<Version>,
     /// The rules.
     pub policy: Policy,
@@ -298,7 +299,12 @@ impl Rollback {
                 known: known(),
             });
         }
-        if has_strays(fleet, rollouts, assignment) {
+        let newest = rollouts.iter().filter(|rollout| rollout.spec.key == key).max_by_key(|it| it.spec.id);
+        let failed = newest.filter(|newest| newest.progress.state == RolloutState::Failed);
+        if let Some(back) = failed.filter(|failed| failed.spec.trigger == Trigger::Rollback) {
+            return Ok((key, back.spec.to.clone()));
+        }
+        if failed.is_some() && is_left_elsewhere(fleet, rollouts, assignment) {
             return Ok((key, assignment.release().cloned()));
         }
         match assignment.history.get(1) {
@@ -369,29 +375,35 @@ fn free(rollouts: &[Rollout], key: &AssignmentKey) -> Result<(), Refusal> {
     }
 }
 
-/// Whether hosts run something else than the assignment's release, and nothing is on its way to change that: they
-/// committed in a rollout that then failed, they came late and failed, or they have gone back by themselves. Hosts that
-/// are merely away are none, and neither are those that refuse the release.
+/// Whether hosts run something else than the assignment's release, and nothing is on its way to change that: a failed
+/// rollout has left them there, they came late and failed, or they have gone back by themselves. Hosts that are merely
+/// away are none, and neither are those that refuse the release.
 fn has_strays(fleet: &Fleet, rollouts: &[Rollout], assignment: &Assignment) -> bool {
+    let last = last_success(rollouts, &assignment.key);
+    let failed_late = last.is_some_and(|last| last.members.values().any(|member| member.state.has_failed()));
+    let fell_back = |id: &HostId, host: &Host| {
+        let member = last.and_then(|last| last.members.get(id));
+        let is_coming = member.is_some_and(|member| member.state.is_open());
+        let left = |release| host.runs_other_than(release) && host.denies(release).is_none();
+        !is_coming && assignment.release().is_some_and(left)
+    };
+    failed_late
+        || is_left_elsewhere(fleet, rollouts, assignment)
+        || fleet.members(&assignment.key).any(|(id, host)| fell_back(id, host))
+}
+
+/// Whether a rollout that failed since the last success has left hosts with another release than the assignment's.
+fn is_left_elsewhere(fleet: &Fleet, rollouts: &[Rollout], assignment: &Assignment) -> bool {
     let key = &assignment.key;
+    let since = last_success(rollouts, key).map(|last| last.spec.id);
+    let mut told = fleet.members(key).filter_map(|(_, host)| host.desired(&key.plugin));
+    told.any(|row| row.rollout > since && row.target.as_ref() != assignment.release())
+}
+
+fn last_success<'a>(rollouts: &'a [Rollout], key: &AssignmentKey) -> Option<&'a Rollout> {
     let succeeded =
         |rollout: &&Rollout| rollout.spec.key == *key && rollout.progress.state == RolloutState::Succeeded;
-    let last = rollouts.iter().filter(succeeded).max_by_key(|rollout| rollout.spec.id);
-    let member = |id: &HostId| last.and_then(|last| last.members.get(id));
-    let failed_late = last.is_some_and(|last| last.members.values().any(|member| member.state.has_failed()));
-    let since = last.map(|last| last.spec.id);
-    let is_elsewhere = |host: &Host| {
-        let desired = host.desired(&key.plugin);
-        desired.is_some_and(|row| row.rollout > since && row.target.as_ref() != assignment.release())
-    };
-    let fell_back = |id: &HostId, host: &Host| {
-        let is_coming = member(id).is_some_and(|member| member.state.is_open());
-        !is_coming
-            && assignment
-                .release()
-                .is_some_and(|release| host.runs_other_than(release) && host.denies(release).is_none())
-    };
-    failed_late || fleet.members(key).any(|(id, host)| is_elsewhere(host) || fell_back(id, host))
+    rollouts.iter().filter(succeeded).max_by_key(|rollout| rollout.spec.id)
 }
 
 #[cfg(test)]

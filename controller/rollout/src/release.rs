@@ -36,6 +36,7 @@ impl Release {
 
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.plugin, self.version)
+        write!(f, "{} {}", self.plugin, self.version)?;
+        if self.revision > 1 { write!(f, "-r{}", self.revision) } else { Ok(()) }
     }
 }

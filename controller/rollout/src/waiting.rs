@@ -27,6 +27,8 @@ pub enum Waiting {
         name: String,
         /// How far it is.
         state: HostState,
+        /// Whether it has a stream.
+        online: bool,
     },
     /// As many hosts are on trial as may be.
     MaxParallel {
@@ -90,6 +92,12 @@ impl fmt::Display for Waiting {
             Self::HostsReturning { hosts } => {
                 let hosts = counted(*hosts, "host has", "hosts have");
                 write!(f, "the controller has just started; {hosts} not connected again yet")
+            }
+            Self::Canary { name, state, online: false, .. } => {
+                write!(
+                    f,
+                    "the canary {name} is {state} and offline; it is LOST if it does not return in time"
+                )
             }
             Self::Canary { name, state, .. } => {
                 write!(f, "the canary {name} is {state}; the others follow when it has committed")

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     output::Format,
-    values::{address, duration, path, plugin_name, probe_text, rollout, text, version},
+    values::{address, duration, path, plugin_name, probe_text, reason, rollout, selector, text, version},
 };
 
 /// Most artifacts, and most probes, of one push.
@@ -171,7 +171,7 @@ pub(super) struct PushArgs {
     #[command(flatten)]
     pub(super) release: ReleaseArgs,
     /// Which hosts: `all`, or comma-joined `key=value`, `key!=value`, `name=H`, `key in (a,b)`. Needed once.
-    #[arg(long, value_name = "SELECTOR", value_parser = text)]
+    #[arg(long, value_name = "SELECTOR", value_parser = selector)]
     pub(super) hosts: Option<String>,
     #[command(flatten)]
     pub(super) pace: Pace,
@@ -226,10 +226,10 @@ pub(super) struct RollbackArgs {
     #[arg(long, value_name = "V", value_parser = version)]
     pub(super) to: Option<Version>,
     /// The assignment's selector, where the plugin has several.
-    #[arg(long, value_name = "SELECTOR", value_parser = text)]
+    #[arg(long, value_name = "SELECTOR", value_parser = selector)]
     pub(super) hosts: Option<String>,
     /// Why, for the history.
-    #[arg(long, value_name = "TEXT", value_parser = text)]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(super) reason: String,
     /// Check everything and print the plan; change nothing.
     #[arg(long)]

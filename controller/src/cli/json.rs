@@ -76,7 +76,10 @@ fn policy(policy: &Policy) -> Value {
 pub(super) fn plan(plan: &Plan) -> Value {
     let waves: Vec<Value> =
         plan.waves.iter().map(|wave| json!({ "name": wave.name, "hosts": wave.hosts })).collect();
-    json!({ "waves": waves, "bytes": plan.bytes, "offline": plan.offline })
+    json!({
+        "from": optional(plan.from.as_ref(), release), "to": optional(plan.to.as_ref(), release),
+        "waves": waves, "bytes": plan.bytes, "offline": plan.offline,
+    })
 }
 
 /// The state of the fleet.

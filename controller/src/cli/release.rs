@@ -4,7 +4,10 @@ use std::{fs, time::SystemTime};
 
 use fleetswap_proto::{
     Explained,
-    v1::{GetMetadataRequest, GetReleaseRequest, GetReleaseResponse, MetadataVersions, PublishRequest},
+    v1::{
+        GetAssignmentRequest, GetMetadataRequest, GetReleaseRequest, GetReleaseResponse, MetadataVersions,
+        PublishRequest,
+    },
 };
 use fleetswap_trust::{
     Bundle, Versions,
@@ -92,7 +95,9 @@ impl Draft {
             manifest.revision = latest.revision;
             published = manifest == latest;
             if !published {
-                manifest.revision += 1;
+                let running = running_revision(client, &manifest).await?;
+                published = running.is_some();
+                manifest.revision = running.unwrap_or(latest.revision + 1);
             }
         }
         manifest.check().map_err(|error| {
@@ -229,6 +234,22 @@ async fn latest_revision(
         Err(failure) if failure.error.code.ends_with("_NOT_FOUND") => Ok(None),
         Err(failure) => Err(failure),
     }
+}
+
+/// The revision under which a host set runs the very same, though a newer one was published since: pushing it again is
+/// meant for hosts that lack it.
+async fn running_revision(client: &Client, manifest: &Manifest) -> Result<Option<u64>, Failure> {
+    let request = GetAssignmentRequest { plugin: manifest.plugin.clone(), selector: String::new() };
+    let response =
+        client.operator().get_assignment(request).await.map_err(|status| client.failure(&status))?;
+    let running = response.into_inner().assignments.into_iter().filter(|it| !it.manifest.is_empty());
+    for assignment in running {
+        let running = parse_manifest(&assignment.manifest)?;
+        if (Manifest { revision: running.revision, ..manifest.clone() }) == running {
+            return Ok(Some(running.revision));
+        }
+    }
+    Ok(None)
 }
 
 /// A published version with its manifest and descriptors.

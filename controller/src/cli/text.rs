@@ -139,9 +139,19 @@ pub(super) fn rollout(rollout: &Rollout) -> String {
     lines.join("\n")
 }
 
+/// From where to where a plan goes.
+fn moves(plan: &Plan) -> String {
+    let plugin = plan.to.as_ref().or(plan.from.as_ref()).map_or("-", |release| release.plugin.as_str());
+    let to = plan.to.as_ref().map_or_else(|| "nothing".to_owned(), |to| version(Some(to)));
+    match &plan.from {
+        Some(from) => format!("{plugin} {} → {to}", version(Some(from))),
+        None => format!("{plugin} {to}"),
+    }
+}
+
 /// The plan of a dry run.
 pub(super) fn plan(plan: &Plan) -> String {
-    let mut lines = vec!["plan (dry run; nothing was changed)".to_owned()];
+    let mut lines = vec![format!("plan (dry run; nothing was changed): {}", moves(plan))];
     lines.extend(plan.waves.iter().map(|wave| format!("  wave {:8} {}", wave.name, names(&wave.hosts))));
     lines.push(format!("  to send   {}", bytes(plan.bytes)));
     if !plan.offline.is_empty() {

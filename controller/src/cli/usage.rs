@@ -32,10 +32,22 @@ impl Line {
         let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: ")).unwrap_or_default();
         let is_name = |word: &&str| word.starts_with(|first: char| first.is_ascii_lowercase());
         let verb: Vec<&str> = usage.split(' ').take_while(is_name).collect();
-        let verb = if verb.is_empty() { "controller".to_owned() } else { verb.join(" ") };
+        // Clap writes no usage where a single value is wrong.
+        let verb = if verb.is_empty() { verb_of(std::env::args().skip(1)) } else { verb.join(" ") };
         // Which address is used where none is named is no part of what has to be written.
         Self { verb, usage: usage.replace(" --controller <ADDR>", "") }
     }
+}
+
+/// The program and the verb that these arguments begin with.
+fn verb_of(arguments: impl Iterator<Item = String>) -> String {
+    let (mut command, mut words) = (Cli::command(), vec!["controller".to_owned()]);
+    for word in arguments {
+        let Some(next) = command.find_subcommand(&word).cloned() else { break };
+        command = next;
+        words.push(word);
+    }
+    words.join(" ")
 }
 
 fn what_and_why(error: &Error, line: &Line) -> (String, String) {
@@ -164,6 +176,14 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    #[test]
+    fn the_verb_is_known_from_the_arguments_alone() {
+        let of = |line: &str| verb_of(line.split(' ').map(str::to_owned));
+        assert_eq!(of("push clock --version x"), "controller push");
+        assert_eq!(of("host list --output x"), "controller host list");
+        assert_eq!(of("--help"), "controller");
+    }
 
     fn refused(words: &str) -> Explained {
         let words = ["controller"].into_iter().chain(words.split_whitespace());

@@ -40,6 +40,16 @@ pub(super) fn text(value: &str) -> Result<String, String> {
     bounded(value, TEXT_MAX).map(str::to_owned)
 }
 
+/// A selector; none at all is told apart from one that was forgotten to be filled in.
+pub(super) fn selector(value: &str) -> Result<String, String> {
+    if value.is_empty() { Err("it is empty; write `all` for every host".to_owned()) } else { text(value) }
+}
+
+/// A text that must say something.
+pub(super) fn reason(value: &str) -> Result<String, String> {
+    if value.trim().is_empty() { Err("it must say why".to_owned()) } else { text(value) }
+}
+
 pub(super) fn probe_text(value: &str) -> Result<String, String> {
     bounded(value, PROBE_TEXT_MAX).map(str::to_owned)
 }

@@ -274,17 +274,20 @@ pub(crate) struct PlanView<'a> {
     pub(crate) preview: &'a core::Preview,
     /// To be sent over all hosts.
     pub(crate) bytes: u64,
+    /// From where to where.
+    pub(crate) spec: &'a core::Spec,
 }
 
 /// What a push would do.
 fn plan(view: PlanView<'_>) -> v1::Plan {
-    let PlanView { fleet, preview, bytes } = view;
+    let PlanView { fleet, preview, bytes, spec } = view;
     let names = |hosts: &[core::HostId]| hosts.iter().map(|host| name(fleet, host)).collect();
     let wave =
         |wave: &core::PreviewWave| v1::PlannedWave { name: wave.name.to_string(), hosts: names(&wave.hosts) };
     let mut offline: Vec<String> = names(&preview.offline);
     offline.sort();
-    v1::Plan { waves: preview.waves.iter().map(wave).collect(), bytes, offline }
+    let (from, to) = (spec.from.as_ref().map(release), spec.to.as_ref().map(release));
+    v1::Plan { waves: preview.waves.iter().map(wave).collect(), bytes, offline, from, to }
 }
 
 /// A host with everything that it last said.

@@ -120,7 +120,7 @@ async fn begin(
         let world = reconciler.world();
         let preview = preview(&world.fleet, &start.rollout);
         let bytes = bytes(&world, &preview, manifest, start.rollout.spec.to.as_ref());
-        let plan = PlanView { fleet: &world.fleet, preview: &preview, bytes };
+        let plan = PlanView { fleet: &world.fleet, preview: &preview, bytes, spec: &start.rollout.spec };
         if order.dry_run {
             return Ok(convert::begun(None, plan));
         }

@@ -2,7 +2,7 @@
 
 use fleetswap_proto::v1;
 use fleetswap_rollout::{
-    Assignment, Failure, Host, HostId, HostState, Release, Rollout, RolloutState, SkipReason,
+    Assignment, Failure, Fault, Host, HostId, HostState, Release, Rollout, RolloutState, SkipReason, Trigger,
 };
 use prost::Message;
 
@@ -16,7 +16,13 @@ const DEVIATIONS_MAX: usize = 100;
 const PUSH_AGAIN: &str =
     "when that host is mended, push the same release again: only hosts that lack it are asked";
 /// Another release is needed.
-const PUSH_OTHER: &str = "correct the plugin and push it under a new version";
+const PUSH_OTHER: &str = "correct the plugin and push it under a new version; if the release is innocent, push it with another \
+                          --probe or --config, which makes a new revision";
+/// Its root or its clock is wrong.
+const MEND_TRUST: &str = "see that `trust_root` in its config is this fleet's (`controller init` printed it) and that its clock \
+                          is right, restart its agent, and push the same release again";
+/// Code of a host that runs another release than its assignment's.
+const NOT_ON_RELEASE: &str = "NOT_ON_RELEASE";
 
 /// One assignment.
 pub(super) fn of(world: &World, assignment: &Assignment) -> v1::AssignmentStatus {
@@ -57,7 +63,10 @@ fn deviation(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> 
     if !is_settled || active(host, assignment) == assignment.release() {
         return None;
     }
-    let Some(release) = assignment.release() else { return left_there(world, assignment, (id, host)) };
+    let Some(release) = assignment.release() else {
+        return left_there(world, assignment, (id, host))
+            .or_else(|| never_got_it(world, assignment, (id, host)));
+    };
     if let Some(code) = host.denies(release) {
         let what = format!("it refuses {release}, which failed there with {code}");
         return Some(said(host, code, what, PUSH_OTHER));
@@ -80,7 +89,7 @@ fn late(rollout: &Rollout, release: &Release, host: (&HostId, &Host)) -> Option<
             "{release} ended there as {} in {}: {}",
             member.state, failure.failed_state, failure.message
         );
-        return Some(said(host, &failure.code, what, PUSH_AGAIN));
+        return Some(said(host, &failure.code, what, after(failure)));
     }
     if let Some(SkipReason::Platform(_)) = &member.skip {
         let what = format!("{release} is not built for its platform, {}", host.platform);
@@ -93,20 +102,35 @@ fn late(rollout: &Rollout, release: &Release, host: (&HostId, &Host)) -> Option<
     (member.state == HostState::Pending).then(|| said(host, code, what, PUSH_OTHER))
 }
 
-/// A host that runs what another rollout has left there.
+/// A host that runs what a rollout that failed has left there.
 fn left_there(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> Option<v1::Deviation> {
-    let (id, host) = host;
-    let runs = active(host, assignment)?;
-    let key = &assignment.key;
-    let by = world.rollouts.iter().rev().find(|rollout| {
-        let is_there = rollout.members.get(id).is_some_and(|member| member.state == HostState::Committed);
-        rollout.spec.key == *key && rollout.spec.to.as_ref() == Some(runs) && is_there
-    })?;
-    let failed = by.progress.failed.as_ref()?;
-    let what = format!("it runs {runs} since {}, which FAILED", by.spec.id);
+    let (_, host) = host;
+    let (runs, key) = (active(host, assignment)?, &assignment.key);
+    let told = host.plugins.get(&key.plugin)?.desired.as_ref()?;
+    let by = told.rollout.filter(|_| told.target.as_ref() == Some(runs))?;
+    let what = format!("it runs {runs} since {by}, which did not succeed");
     let command = explain::rollback_command(&key.plugin, &key.selector.to_string(), None);
-    let fix = format!("take it back: {command}");
-    Some(said(host, &failed.failure.code, what, fix))
+    let newest = world.rollouts.iter().filter(|rollout| rollout.spec.key == *key).max_by_key(|it| it.spec.id);
+    let goes_on = newest.is_some_and(|newest| newest.spec.trigger == Trigger::Rollback);
+    let fix = if goes_on { "go on with the rollback" } else { "take it back" };
+    Some(said(host, NOT_ON_RELEASE, what, format!("{fix}: {command}")))
+}
+
+/// A host on which the first release of the assignment has failed.
+fn never_got_it(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> Option<v1::Deviation> {
+    let (id, host) = host;
+    let of_key = world.rollouts.iter().filter(|rollout| rollout.spec.key == assignment.key);
+    let newest = of_key.max_by_key(|rollout| rollout.spec.id)?;
+    late(newest, newest.spec.to.as_ref()?, (id, host))
+}
+
+/// What to do when this has been mended.
+fn after(failure: &Failure) -> &'static str {
+    match failure.fault {
+        Fault::Trust => MEND_TRUST,
+        Fault::Release => PUSH_OTHER,
+        Fault::Host | Fault::Link | Fault::Interrupted | Fault::Withdrawn => PUSH_AGAIN,
+    }
 }
 
 /// A host that ran the release and has gone back by itself, as its last report says.

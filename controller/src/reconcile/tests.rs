@@ -355,7 +355,8 @@ async fn a_host_that_a_failed_rollout_has_left_elsewhere_is_named_with_the_way_b
     stage.round().await;
     let status = stage.fleet().status().await.unwrap();
     let there = &status.assignments[0].deviations[0];
-    assert!(there.what.starts_with("it runs clock 1.1.0 since r-000002, which FAILED"), "{there:?}");
+    assert_eq!(there.code, "NOT_ON_RELEASE");
+    assert_eq!(there.what, "it runs clock 1.1.0 since r-000002, which did not succeed");
     assert_eq!(there.fix, "take it back: controller rollback clock --reason TEXT");
 }
 

@@ -86,6 +86,12 @@ impl Host {
         self.feed(Fact::Told(offer(generation, Target::Release(release(n)))));
     }
 
+    /// Tells it to go back.
+    pub(crate) fn tell_back(&mut self, generation: u64, n: u8) {
+        let offer = offer(generation, Target::Release(release(n)));
+        self.feed(Fact::Told(Offer { rollback: true, ..offer }));
+    }
+
     pub(crate) fn outcome(&mut self, outcome: Outcome) {
         let serial = self.plugin.trial_serial().unwrap_or_default();
         self.feed(Fact::Trial { serial, outcome });

@@ -107,7 +107,7 @@ fn an_offer_that_the_host_has_no_room_for_is_rejected_without_blame_and_a_remova
 #[test]
 fn the_previous_release_returns_at_once() {
     let mut host = Host::running(&[1, 2]);
-    host.tell(3, 1);
+    host.tell_back(3, 1);
     host.feed(Fact::SlotGranted);
     assert!(matches!(host.plugin.work().trial, Task::Prepare(_)));
     assert_eq!(host.run_honestly(), Stage::Committed);
@@ -142,8 +142,21 @@ fn a_floor_counts_from_its_commit_and_spares_the_way_back() {
     below.rollback = true;
     host.feed(Fact::Told(below));
     assert_eq!(host.code(), "BELOW_FLOOR");
-    host.tell(5, 2);
+    host.tell_back(5, 2);
     assert_eq!((host.run_honestly(), host.active()), (Stage::Committed, Some(release(2))));
+}
+
+#[test]
+fn a_push_of_the_release_that_was_rolled_back_has_its_whole_trial() {
+    let mut host = Host::running(&[1, 2]);
+    host.tell_back(3, 1);
+    assert_eq!(host.run_honestly(), Stage::Committed);
+    host.tell(4, 2);
+    host.feed(Fact::SlotGranted);
+    assert!(matches!(host.plugin.work().trial, Task::Fetch { .. }));
+    host.run_to(Stage::Probation);
+    assert_eq!((host.run_honestly(), host.active()), (Stage::Committed, Some(release(2))));
+    assert_eq!(host.plugin.status().trial.unwrap().proof, Some(Proof::Calls));
 }
 
 #[test]
@@ -322,7 +335,7 @@ fn the_same_offer_told_again_begins_nothing_and_the_next_attempt_does() {
 #[test]
 fn a_killed_way_back_is_done_again_and_blames_nobody() {
     let mut host = Host::running(&[1, 2]);
-    host.tell(3, 1);
+    host.tell_back(3, 1);
     host.feed(Fact::SlotGranted);
     host.cut(Cut::Kill);
     assert_eq!((host.run_honestly(), host.active()), (Stage::Committed, Some(release(1))));
@@ -461,7 +474,7 @@ fn a_kill_counts_as_if_a_caller_was_answered_once_the_gate_may_have_closed() {
 #[test]
 fn a_way_back_whose_gate_may_have_closed_is_done_after_a_kill() {
     let mut host = Host::running(&[1, 2]);
-    host.tell(3, 1);
+    host.tell_back(3, 1);
     while !matches!(host.plugin.work().trial, Task::Pause(_)) {
         assert!(host.step_honestly());
     }

@@ -209,3 +209,26 @@ fn a_push_of_the_same_release_reaches_a_host_that_has_gone_back_by_itself() {
     stage.deny("h0", "1.1.0");
     assert!(matches!(push(&stage, None, "1.1.0"), Ok(Started::NothingToDo(_))), "nobody is left to ask");
 }
+
+#[test]
+fn a_rollback_leaves_the_present_release_also_where_a_late_host_has_failed_it() {
+    let mut stage = Stage::running("1.0.0", 2);
+    let up = stage.push("1.1.0", Policy::push());
+    stage.finish(up);
+    stage.join("h7");
+    stage.fail(up, "h7", HostState::Rejected, failure(HostState::Probing, Fault::Release));
+    assert_eq!(target(back(&stage, None)), Some("1.0.0".to_owned()));
+}
+
+#[test]
+fn a_rollback_that_failed_halfway_is_gone_on_with_by_the_next_one() {
+    let mut stage = Stage::running("1.0.0", 4);
+    let up = stage.push("1.1.0", Policy::push());
+    stage.finish(up);
+    let halfway = stage.rollback(None);
+    let open = stage.open(halfway)[0].clone();
+    stage.fail(halfway, &open, HostState::Rejected, failure(HostState::Loading, Fault::Host));
+    stage.finish(halfway);
+    assert_eq!(stage.state(halfway), RolloutState::Failed);
+    assert_eq!(target(back(&stage, None)), Some("1.0.0".to_owned()));
+}

@@ -41,7 +41,8 @@ fn canary(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>, wave: usize) -> bool {
     offer(draft, sheet, wave, size.saturating_sub(committed + open));
     let canary = draft.members().find(|(_, member)| draft.is_canary(member) && member.state.is_open());
     if let Some((host, member)) = canary {
-        let reason = Waiting::Canary { host: host.clone(), name: sheet.name(host), state: member.state };
+        let (name, online) = (sheet.name(host), sheet.is_online(host));
+        let reason = Waiting::Canary { host: host.clone(), name, state: member.state, online };
         sheet.wait(draft.base.spec.id, reason);
     }
     false

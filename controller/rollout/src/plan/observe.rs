@@ -213,8 +213,9 @@ fn stops(draft: &Draft<'_>, member: &Member) -> bool {
     let Some(failure) = member.failure.as_ref().filter(|_| member.state.has_failed()) else { return false };
     match failure.fault {
         Fault::Release => true,
-        // What others have verified and run speaks for itself; this host's root or clock is wrong.
-        Fault::Trust => draft.role != Role::CatchUp,
-        Fault::Host | Fault::Link | Fault::Interrupted | Fault::Withdrawn => draft.is_canary(member),
+        // Nobody but the canary has shown yet that the release can be taken.
+        Fault::Trust | Fault::Host | Fault::Link | Fault::Interrupted | Fault::Withdrawn => {
+            draft.is_canary(member)
+        }
     }
 }

@@ -94,6 +94,18 @@ fn a_host_fault_in_the_rest_stops_nobody_but_the_rollout_has_failed() {
 }
 
 #[test]
+fn a_host_that_trusts_something_else_keeps_no_other_host_from_going_back() {
+    let mut stage = Stage::running("1.0.0", 4);
+    let up = stage.push("1.1.0", Policy::push());
+    stage.finish(up);
+    let back = stage.rollback(None);
+    let bad = stage.open(back)[0].clone();
+    stage.fail(back, &bad, HostState::Rejected, failure(HostState::Verifying, Fault::Trust));
+    stage.finish(back);
+    assert_eq!((stage.state(back), stage.committed(back)), (RolloutState::Failed, 3));
+}
+
+#[test]
 fn any_failure_of_the_canary_stops_the_rollout() {
     for fault in [Fault::Host, Fault::Link, Fault::Trust, Fault::Release] {
         let mut stage = Stage::with_hosts(3);

@@ -2,37 +2,32 @@
 
 use std::time::Duration;
 
-use fleetswap_proto::{Explained, v1};
-use tonic::{Code, Status};
+use fleetswap_proto::v1;
+use tonic::Code;
 
 use super::{
     publishing::push_request,
-    world::{World, code, manifest},
+    world::{World, code, manifest, names},
 };
-
-/// `REQUEST_INVALID`, about this field.
-fn names(field: &str, status: &Status) {
-    assert_eq!(code(status), "REQUEST_INVALID", "{field}");
-    let error = Explained::from_status(status).unwrap();
-    assert!(error.what.contains(&format!("`{field}`")), "{field}: {}", error.what);
-    assert_eq!(status.code(), Code::InvalidArgument, "{field}");
-}
 
 #[tokio::test]
 async fn each_wrong_field_of_a_push_is_named() {
     type Spoil = fn(&mut v1::PushRequest);
-    let cases: [(&str, Spoil); 13] = [
+    let cases: [(&str, Spoil); 16] = [
         ("request_id", |push| push.request_id.clear()),
         ("request_id", |push| push.request_id = "x".repeat(129)),
         ("request_id", |push| push.request_id = "a b".to_owned()),
         ("plugin", |push| push.plugin.clear()),
         ("plugin", |push| push.plugin = "../clock".to_owned()),
+        ("plugin", |push| push.plugin = "x".repeat(65)),
         ("plugin", |push| push.plugin = "counter".to_owned()),
         ("selector", |push| push.selector = "x".repeat(1025)),
+        ("selector", |push| push.selector = "two\nlines".to_owned()),
         ("manifest", |push| push.manifest.clear()),
         ("manifest", |push| push.manifest = vec![b' '; 64 * 1024 + 1]),
         ("actor", |push| push.actor.clear()),
         ("actor", |push| push.actor = "two\nlines".to_owned()),
+        ("actor", |push| push.actor = "x".repeat(257)),
         ("reason", |push| push.reason = "x".repeat(1025)),
         ("policy.max_parallel", |push| {
             push.policy = Some(v1::Policy { max_parallel: u32::MAX, ..v1::Policy::default() });
@@ -53,11 +48,23 @@ async fn each_wrong_field_of_a_push_is_named() {
 #[tokio::test]
 async fn each_wrong_field_of_a_rollback_is_named() {
     type Spoil = fn(&mut v1::RollbackRequest);
-    let cases: [(&str, Spoil); 5] = [
+    let cases: [(&str, Spoil); 17] = [
         ("request_id", |rollback| rollback.request_id.clear()),
+        ("request_id", |rollback| rollback.request_id = "x".repeat(129)),
+        ("request_id", |rollback| rollback.request_id = "a b".to_owned()),
+        ("plugin", |rollback| rollback.plugin.clear()),
         ("plugin", |rollback| rollback.plugin = "Clock".to_owned()),
+        ("plugin", |rollback| rollback.plugin = "x".repeat(65)),
+        ("selector", |rollback| rollback.selector = "x".repeat(1025)),
+        ("selector", |rollback| rollback.selector = "two\nlines".to_owned()),
         ("to_version", |rollback| rollback.to_version = "one".to_owned()),
+        ("to_version", |rollback| rollback.to_version = format!("1.0.0-{}", "x".repeat(59))),
         ("reason", |rollback| rollback.reason.clear()),
+        ("reason", |rollback| rollback.reason = "two\nlines".to_owned()),
+        ("reason", |rollback| rollback.reason = "x".repeat(1025)),
+        ("actor", |rollback| rollback.actor.clear()),
+        ("actor", |rollback| rollback.actor = "two\nlines".to_owned()),
+        ("actor", |rollback| rollback.actor = "x".repeat(257)),
         ("policy.healthy_deadline_ms", |rollback| {
             rollback.policy = Some(v1::Policy { healthy_deadline_ms: u64::MAX, ..v1::Policy::default() });
         }),
@@ -105,8 +112,7 @@ async fn each_wrong_field_of_a_publish_is_named() {
 async fn a_missing_or_malformed_id_is_named_by_every_other_call() {
     let world = World::start().await;
     let (mut operator, mut bytes) = (world.operator(), world.bytes());
-    for wrong in ["", "xyz"] {
-        let id = wrong.to_owned();
+    for id in [String::new(), "xyz".to_owned(), "x".repeat(1100)] {
         let stat = v1::StatBlobRequest { sha256: id.clone() };
         names("sha256", &operator.stat_blob(stat).await.unwrap_err());
         let blob = v1::GetBlobRequest { sha256: id.clone(), offset: 0 };
@@ -118,14 +124,45 @@ async fn a_missing_or_malformed_id_is_named_by_every_other_call() {
         let release = v1::GetReleaseRequest { plugin: "clock".to_owned(), version: id };
         names("version", &operator.get_release(release).await.unwrap_err());
     }
-    let assignment = v1::GetAssignmentRequest::default();
-    names("plugin", &operator.get_assignment(assignment).await.unwrap_err());
-    let page = v1::ListHostsRequest { page_size: 1001, ..v1::ListHostsRequest::default() };
-    names("page_size", &operator.list_hosts(page).await.unwrap_err());
-    let page = v1::ListRolloutsRequest { page_token: "7".to_owned(), ..v1::ListRolloutsRequest::default() };
-    names("page_token", &operator.list_rollouts(page).await.unwrap_err());
     let known = Some(v1::MetadataVersions { targets: u64::MAX, ..v1::MetadataVersions::default() });
     names("known", &bytes.get_metadata(v1::GetMetadataRequest { known }).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_plugin_or_selector_that_is_none_is_named_by_what_looks_them_up() {
+    let world = World::start().await;
+    let mut operator = world.operator();
+    for plugin in [String::new(), "Clock".to_owned(), "x".repeat(65), "x".repeat(1100)] {
+        let assignment = v1::GetAssignmentRequest { plugin: plugin.clone(), selector: String::new() };
+        names("plugin", &operator.get_assignment(assignment).await.unwrap_err());
+        let release = v1::GetReleaseRequest { plugin: plugin.clone(), version: "1.0.0".to_owned() };
+        names("plugin", &operator.get_release(release).await.unwrap_err());
+        // Here an empty name stands for all.
+        if !plugin.is_empty() {
+            let page = v1::ListRolloutsRequest { plugin, ..v1::ListRolloutsRequest::default() };
+            names("plugin", &operator.list_rollouts(page).await.unwrap_err());
+        }
+    }
+    for selector in ["two\nlines".to_owned(), "x".repeat(1025)] {
+        let assignment = v1::GetAssignmentRequest { plugin: "clock".to_owned(), selector };
+        names("selector", &operator.get_assignment(assignment).await.unwrap_err());
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_none_is_named() {
+    let world = World::start().await;
+    let mut operator = world.operator();
+    let page = v1::ListHostsRequest { page_size: 1001, ..v1::ListHostsRequest::default() };
+    names("page_size", &operator.list_hosts(page).await.unwrap_err());
+    let page = v1::ListHostsRequest { page_token: "x".repeat(129), ..v1::ListHostsRequest::default() };
+    names("page_token", &operator.list_hosts(page).await.unwrap_err());
+    let page = v1::ListRolloutsRequest { page_size: 1001, ..v1::ListRolloutsRequest::default() };
+    names("page_size", &operator.list_rollouts(page).await.unwrap_err());
+    for page_token in ["7".to_owned(), "r-1".repeat(100)] {
+        let page = v1::ListRolloutsRequest { page_token, ..v1::ListRolloutsRequest::default() };
+        names("page_token", &operator.list_rollouts(page).await.unwrap_err());
+    }
 }
 
 #[tokio::test]

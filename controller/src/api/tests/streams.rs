@@ -6,7 +6,7 @@ use fleetswap_proto::{HOST_ID_KEY, HOST_NAME_KEY, v1};
 use tonic::{Code, metadata::MetadataMap};
 use v1::{connect_request::Message as In, connect_response::Message as Out};
 
-use super::world::{Agent, World, code};
+use super::world::{Agent, World, code, names};
 use crate::api::agent_fields::tests::{good_hello, good_report};
 
 async fn greeted(world: &World, name: &str) -> Agent {
@@ -80,6 +80,59 @@ async fn what_breaks_the_order_or_a_bound_ends_the_stream_with_its_reason() {
     huge.say(In::Hello(v1::Hello { agent_version: "x".repeat(5_000_000), ..good_hello() })).await;
     assert_eq!(huge.end().await, "REQUEST_TOO_LARGE");
     assert!(!world.fleet.heard().iter().any(|line| line.starts_with("report")));
+}
+
+#[tokio::test]
+async fn a_value_that_this_controller_does_not_know_ends_the_stream_and_is_named() {
+    type Spoil = fn(&mut v1::PluginStatus);
+    let cases: [(&str, Spoil); 5] = [
+        ("service", |status| status.service = 99),
+        ("trial.state", |status| status.trial.as_mut().unwrap().state = 99),
+        ("trial.state", |status| status.trial.as_mut().unwrap().state = 0),
+        ("trial.failure.fault", |status| failure(status).fault = 99),
+        ("trial.failure.failed_state", |status| failure(status).failed_state = 99),
+    ];
+    let world = World::start().await;
+    let (good, report) = (good_hello(), good_report(1));
+    for (field, spoil) in cases {
+        let mut hello = good.clone();
+        spoil(&mut hello.plugins[0]);
+        let mut agent = world.agent("host-1").await;
+        agent.say(In::Hello(hello)).await;
+        names(&format!("hello.plugins.{field}"), &agent.refusal().await.unwrap());
+
+        let mut report = report.clone();
+        spoil(report.status.as_mut().unwrap());
+        let mut agent = greeted(&world, "host-1").await;
+        agent.say(In::Report(report)).await;
+        names(&format!("report.status.{field}"), &agent.refusal().await.unwrap());
+    }
+    assert!(!world.fleet.heard().iter().any(|line| line.starts_with("report")));
+}
+
+fn failure(status: &mut v1::PluginStatus) -> &mut v1::Failure {
+    status.trial.as_mut().unwrap().failure.as_mut().unwrap()
+}
+
+#[tokio::test]
+async fn an_id_that_is_missing_or_too_long_ends_the_stream_and_is_named() {
+    let world = World::start().await;
+    for session in [String::new(), "1".to_owned(), "x".repeat(200)] {
+        let mut agent = world.agent("host-1").await;
+        agent.say(In::Hello(v1::Hello { session, ..good_hello() })).await;
+        names("hello.session", &agent.refusal().await.unwrap());
+    }
+    let release_id = |release_id: &str| {
+        let mut report = good_report(1);
+        let active = report.status.as_mut().unwrap().active.as_mut().unwrap();
+        active.release_id = release_id.to_owned();
+        report
+    };
+    for report in [release_id(""), release_id("abc"), release_id(&"a".repeat(2000))] {
+        let mut agent = greeted(&world, "host-1").await;
+        agent.say(In::Report(report)).await;
+        names("report.status.active.release_id", &agent.refusal().await.unwrap());
+    }
 }
 
 #[tokio::test]

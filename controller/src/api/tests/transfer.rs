@@ -4,7 +4,7 @@ use fleetswap_proto::{CHUNK_MAX, v1};
 use fleetswap_trust::Digest;
 use tonic::Status;
 
-use super::world::{World, code};
+use super::world::{World, code, names};
 
 /// Sends `bytes` from `offset` on, in chunks of `size`.
 async fn put(
@@ -81,6 +81,21 @@ async fn an_upload_without_a_header_or_with_two_is_refused() {
         code(&world.operator().put_blob(tokio_stream::iter(none)).await.unwrap_err()),
         "REQUEST_INVALID"
     );
+}
+
+#[tokio::test]
+async fn an_upload_of_what_has_no_name_is_refused() {
+    let world = World::start().await;
+    for sha256 in [String::new(), "abc".to_owned(), "AB".repeat(32), "ab".repeat(33), "a".repeat(2000)] {
+        let header = v1::BlobHeader { sha256, length: 5, offset: 0 };
+        let message = v1::PutBlobRequest { header: Some(header), data: b"hello".to_vec() };
+        let refused = world.operator().put_blob(tokio_stream::iter([message])).await.unwrap_err();
+        names("header.sha256", &refused);
+    }
+    let header = v1::BlobHeader { sha256: Digest::of(b"hello").to_string(), length: 0, offset: 0 };
+    let message = v1::PutBlobRequest { header: Some(header), data: b"hello".to_vec() };
+    let refused = world.operator().put_blob(tokio_stream::iter([message])).await.unwrap_err();
+    names("header.length", &refused);
 }
 
 #[tokio::test]

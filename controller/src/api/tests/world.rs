@@ -20,7 +20,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Status, Streaming,
+    Code, Request, Status, Streaming,
     transport::{Channel, Server, server::TcpIncoming},
 };
 
@@ -161,11 +161,16 @@ impl Agent {
 
     /// The code with which the stream ends, whatever comes before.
     pub(super) async fn end(&mut self) -> String {
+        self.refusal().await.map_or_else(|| "ended".to_owned(), |status| code(&status))
+    }
+
+    /// The refusal with which the stream ends, whatever comes before; `None` if it ends well.
+    pub(super) async fn refusal(&mut self) -> Option<Status> {
         loop {
             match self.hear().await {
                 Ok(Some(_)) => {}
-                Ok(None) => return "ended".to_owned(),
-                Err(status) => return code(&status),
+                Ok(None) => return None,
+                Err(status) => return Some(status),
             }
         }
     }
@@ -189,6 +194,14 @@ pub(super) fn manifest(version: &str, revision: u64, artifact: &[u8]) -> Manifes
         data: Vec::new(),
         platforms: [("x86_64-linux-gnu".to_owned(), platform)].into(),
     }
+}
+
+/// The refusal is `REQUEST_INVALID`, about this field.
+pub(super) fn names(field: &str, status: &Status) {
+    assert_eq!(code(status), "REQUEST_INVALID", "{field}");
+    let error = Explained::from_status(status).unwrap();
+    assert!(error.what.contains(&format!("`{field}`")), "{field}: {}", error.what);
+    assert_eq!(status.code(), Code::InvalidArgument, "{field}");
 }
 
 /// The stable code of a refusal; every one must have all its parts.

@@ -44,19 +44,16 @@ impl Checker {
         {
             return Err(format!("{id} made an offer to {host} after its verdict"));
         }
-        let has_ended = was.progress.state.has_ended();
-        if rollout.members.values().any(|member| condemns(member, has_ended)) {
+        if rollout.members.values().any(condemns) {
             self.stopped.insert(id);
         }
         Ok(())
     }
 }
 
-/// A host that comes late and does not trust what others run says nothing about the release.
-fn condemns(member: &Member, came_late: bool) -> bool {
+fn condemns(member: &Member) -> bool {
     let fault = member.failure.as_ref().map(|failure| failure.fault);
-    let is_verdict = fault == Some(Fault::Release) || (fault == Some(Fault::Trust) && !came_late);
-    member.state.has_failed() && is_verdict
+    member.state.has_failed() && fault == Some(Fault::Release)
 }
 
 fn new_offers<'a>(was: &'a Rollout, rollout: &'a Rollout) -> impl Iterator<Item = (&'a HostId, &'a Member)> {
