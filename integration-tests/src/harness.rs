@@ -5,6 +5,7 @@ mod caller;
 mod command;
 mod fleet;
 mod process;
+mod surroundings;
 
 pub use binaries::{Binaries, Plugin, build_c_examples, build_workspace, compile_c, repository};
 pub use caller::{CallError, Caller, Reply};

@@ -7,6 +7,7 @@
  *     HEALTH_IS_RED       health says no
  *     ACTIVATE_BLOCKS     activate never returns
  *     CRASHES_ACTIVE      it aborts at the first health check after activate
+ *     HOLDS_DESCRIPTORS   its create opens 32 descriptors, and fails where a host's limits don't let it
  *     NEEDS_FILES         its descriptor asks for what no agent can give
  *     STATEFUL            it has state, so that a swap pauses callers
  */
@@ -72,6 +73,13 @@ static fleetswap_status describe(const struct fleetswap_sink *out) {
 static fleetswap_status create(const struct fleetswap_host *host, struct fleetswap_bytes config,
                                fleetswap_instance *instance, const struct fleetswap_sink *error) {
     (void)host, (void)error;
+#ifdef HOLDS_DESCRIPTORS
+    for (int count = 0; count < 32; count++)
+        if (dup(1) < 0) {
+            fleetswap_write(error, "{\"code\":\"NO_DESCRIPTORS\",\"message\":\"it can't open as many as it holds\"}");
+            return FLEETSWAP_ERROR;
+        }
+#endif
     taken.len = config.len < sizeof taken.bytes ? config.len : sizeof taken.bytes;
     memcpy(taken.bytes, config.data, taken.len);
     *instance = &active;

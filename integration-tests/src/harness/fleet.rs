@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Binaries, Caller, Outcome, Plugin, Process};
+use super::{Binaries, Caller, Outcome, Plugin, Process, surroundings::without_surroundings};
 
 /// How long [`eventually`] waits.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -96,6 +96,15 @@ impl Fleet {
         })
     }
 
+    /// SIGTERM to the controller, and waits for its end.
+    ///
+    /// # Errors
+    /// It does not run, or does not end in time.
+    pub fn stop_controller(&mut self) -> Result<()> {
+        let mut process = self.controller.take().context("the controller runs")?;
+        process.stop().map(drop)
+    }
+
     /// Starts the controller, or starts it again on its old port.
     ///
     /// # Errors
@@ -103,6 +112,7 @@ impl Fleet {
     pub fn start_controller(&mut self) -> Result<()> {
         let mut command = Command::new(self.binaries.controller());
         command.args(["serve", "--listen", &self.address, "--data-dir"]).arg(self.path("controller"));
+        without_surroundings(&mut command);
         let process = Process::start("controller", &mut command, &self.path("controller.log"))?;
         let line = process.wait_for_line("controller ready on ")?;
         let address = line.rsplit(' ').next().context("an address in the ready line")?;
@@ -153,12 +163,10 @@ impl Fleet {
     /// The command `controller …` as the operator of this fleet would type it.
     pub fn controller_command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(self.binaries.controller());
-        command
+        without_surroundings(&mut command)
             .args(arguments)
             .env("FLEETSWAP_CONTROLLER", &self.address)
-            .env("FLEETSWAP_PUBLISHER_DIR", self.path("publisher"))
-            .env("NO_COLOR", "1")
-            .env_remove("CLICOLOR_FORCE");
+            .env("FLEETSWAP_PUBLISHER_DIR", self.path("publisher"));
         command
     }
 
@@ -222,7 +230,7 @@ impl Agent {
 
     fn spawn(&mut self) -> Result<()> {
         let mut command = Command::new(self.binaries.agent());
-        command.args(["daemon", "--config"]).arg(self.config());
+        without_surroundings(&mut command).args(["daemon", "--config"]).arg(self.config());
         self.process = Some(Process::start(&self.name, &mut command, &self.folder.join("agent.log"))?);
         Ok(())
     }
@@ -266,7 +274,7 @@ impl Agent {
     /// The program can't be started.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Outcome> {
         let mut command = Command::new(self.binaries.agent());
-        command.args(arguments).env("FLEETSWAP_AGENT_CONFIG", self.config()).env("NO_COLOR", "1");
+        without_surroundings(&mut command).args(arguments).env("FLEETSWAP_AGENT_CONFIG", self.config());
         Outcome::of(&mut command)
     }
 

@@ -5,12 +5,13 @@
 
 use std::{
     fs,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use fleetswap_integration_tests::harness::{Fleet, Plugin};
+use fleetswap_integration_tests::harness::{Fleet, Plugin, repository};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
@@ -170,4 +171,60 @@ fn older_metadata_that_is_played_back_is_refused() -> Result<()> {
     scene.refuses("trust", "TRUST_ROLLBACK")?;
     drop(scene.runtime);
     Ok(())
+}
+
+/// What stands between an offer and a library that runs: nothing there may be chosen when the program is built.
+const GUARDED: [&str; 4] = ["agent/Cargo.toml", "agent/trust/Cargo.toml", "agent/src", "agent/trust/src"];
+/// Words by which a build is made another one. Tests are no build that anybody runs.
+const SWITCHES: [&str; 8] = [
+    "[features]",
+    "optional = true",
+    "build = ",
+    "cfg(",
+    "cfg!(",
+    "cfg_attr(",
+    "debug_assertions",
+    "option_env!(",
+];
+
+#[test]
+fn no_build_can_switch_verification_off() -> Result<()> {
+    for path in GUARDED {
+        let files = files_under(&repository().join(path))?;
+        ensure!(!files.is_empty(), "{path} is gone");
+        for file in files {
+            let text = fs::read_to_string(&file)?;
+            let found = switches(&text);
+            ensure!(found.is_empty(), "{} can be built in another way: {found:?}", file.display());
+        }
+    }
+    ensure!(
+        !repository().join("agent/build.rs").exists() && !repository().join("agent/trust/build.rs").exists()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_switch_in_a_source_is_noticed() {
+    assert_eq!(switches("#[cfg(test)]\nmod tests;"), Vec::<&str>::new());
+    assert_eq!(switches("    if cfg!(debug_assertions) {"), ["if cfg!(debug_assertions) {"]);
+    assert_eq!(switches("#[cfg(feature = \"fast\")]\n"), ["#[cfg(feature = \"fast\")]"]);
+    assert_eq!(switches("#[cfg(any(test, unsigned))]"), ["#[cfg(any(test, unsigned))]"]);
+    assert_eq!(switches("[features]\nunsigned = []"), ["[features]"]);
+}
+
+fn switches(text: &str) -> Vec<&str> {
+    let is_switch = |line: &&str| *line != "#[cfg(test)]" && SWITCHES.iter().any(|word| line.contains(word));
+    text.lines().map(str::trim).filter(is_switch).collect()
+}
+
+fn files_under(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        files.extend(files_under(&entry?.path())?);
+    }
+    Ok(files)
 }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use fleetswap_integration_tests::harness::{
     Agent, Binaries, Caller, Fleet, FleetOptions, Plugin, Reply, compile_c, eventually, repository,
@@ -14,6 +14,8 @@ use tokio::runtime::Runtime;
 pub(crate) const QUICK: [&str; 4] = ["--min-healthy-time", "200ms", "--max-parallel", "4"];
 /// How long a test's caller waits.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(20);
+/// Calls after which a test believes that one release answers.
+const CALLS_TO_BE_SURE: u32 = 5;
 
 /// A fleet of so many hosts.
 pub(crate) fn fleet(agents: usize) -> Result<Fleet> {
@@ -64,7 +66,70 @@ pub(crate) fn plugin_status(agent: &Agent, plugin: &str) -> Result<Value> {
     Ok(found.cloned().unwrap_or_default())
 }
 
-/// Waits until a host's trial of a plugin is in one of these states.
+/// A push that the controller has acknowledged and that nobody follows.
+#[derive(Clone, Debug)]
+pub(crate) struct Pushed {
+    plugin: String,
+    /// Its rollout.
+    pub(crate) id: String,
+    /// The release it brings.
+    pub(crate) to: Value,
+}
+
+impl Pushed {
+    /// Pushes, and doesn't wait for the end.
+    pub(crate) fn detached(fleet: &Fleet, plugin: &Plugin, more: &[&str]) -> Result<Self> {
+        let outcome = fleet.push(plugin, &[more, &["--detach"]].concat())?.expect(0)?;
+        let rollout = &outcome.json()?["rollout"];
+        let id = rollout["rollout_id"].as_str().context("the acknowledged rollout has an id")?.to_owned();
+        Ok(Self { plugin: plugin.name.clone(), id, to: rollout["to"].clone() })
+    }
+
+    /// Waits until a host's trial in this very rollout is in this state: the verdict of the one before is still shown
+    /// when a push begins.
+    pub(crate) fn wait_for_trial(&self, agent: &Agent, state: &str) -> Result<()> {
+        eventually(&format!("the trial of {} on {} is {state}", self.id, agent.name), || {
+            Ok((self.trial(agent)?["state"] == state).then_some(()))
+        })
+    }
+
+    /// What a host says about its trial in this rollout; `Null` if it knows none.
+    pub(crate) fn trial(&self, agent: &Agent) -> Result<Value> {
+        let trial = plugin_status(agent, &self.plugin)?["trial"].clone();
+        let is_ours =
+            trial["rollout_id"] == *self.id && trial["candidate"]["release_id"] == self.to["release_id"];
+        Ok(if is_ours { trial } else { Value::Null })
+    }
+
+    /// Waits until the newest rollout has ended, which must be this one, and returns it.
+    pub(crate) fn wait_for_the_end(&self, fleet: &Fleet) -> Result<Value> {
+        let rollout = wait_for_the_end(fleet)?;
+        ensure!(rollout["rollout_id"] == *self.id, "{} was acknowledged, and forgotten: {rollout}", self.id);
+        ensure!(rollout["to"] == self.to, "{} brings another release than acknowledged: {rollout}", self.id);
+        Ok(rollout)
+    }
+}
+
+/// Waits until a host runs exactly this release of the test subject: it says so, and calls are answered by it.
+pub(crate) fn runs(agent: &Agent, release: &Value) -> Result<()> {
+    let version = &release["version"];
+    eventually(&format!("{} runs {version}", agent.name), || {
+        let active = plugin_status(agent, "subject")?["active"]["release_id"].clone();
+        Ok((active == release["release_id"]).then_some(()))
+    })?;
+    for _ in 0..CALLS_TO_BE_SURE {
+        let reply = call(&agent.caller(), "subject", "echo", "")?;
+        ensure!(reply.status == 200, "{reply:?}");
+        ensure!(
+            reply.release == release["release_id"] && reply.version == *version,
+            "{reply:?}, not {release}"
+        );
+        ensure!(reply.body == *version, "the library is that of {}, not of {version}", reply.body);
+    }
+    Ok(())
+}
+
+/// Waits until a host's trial of a plugin is in one of these states, of those that a trial passes on its way.
 pub(crate) fn wait_for_trial(agent: &Agent, plugin: &str, states: &[&str]) -> Result<()> {
     eventually(&format!("the trial of {plugin} on {} is {states:?}", agent.name), || {
         let status = plugin_status(agent, plugin)?;

@@ -12,13 +12,21 @@ use axum::{
     routing::get,
 };
 use fleetswap_integration_tests::harness::{Binaries, Fleet, eventually};
-use tokio::{net::TcpListener, runtime::Runtime, sync::Notify, time::interval};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::Notify,
+    time::{interval, timeout},
+};
 
-use crate::common::{QUICK, active_version, fleet, install, subject, wait_for_the_end, wait_for_trial};
+use crate::common::{Pushed, QUICK, fleet, install, runs, subject};
 
 /// What a throttled mirror sends every 100 ms: 5 KiB a second. That is above the lowest pace of any source, and half an
 /// hour for the library of a plugin in Rust.
 const THROTTLED: usize = 512;
+
+/// How long a test waits until a mirror is asked.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a mirror does when it is asked for a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +60,12 @@ impl Mirror {
         let router = Router::new().route("/{sha256}", get(serve)).with_state(Arc::clone(&mirror));
         runtime.spawn(async move { axum::serve(listener, router).await });
         Ok(mirror)
+    }
+
+    /// Waits until somebody asks for a blob, or has asked.
+    fn is_asked(&self, runtime: &Runtime) -> Result<()> {
+        let asked = runtime.block_on(async { timeout(PATIENCE, self.asked.notified()).await });
+        asked.with_context(|| format!("nobody asks the mirror that is {:?}", self.manners))
     }
 }
 
@@ -129,8 +143,8 @@ fn a_mirror_that_misbehaves_costs_no_more_than_its_own_place() -> Result<()> {
         let rollout =
             install(&fleet, &subject(&fleet, "1.0.0", &[])?).with_context(|| format!("{manners:?}"))?;
         assert_eq!(rollout["state"], "SUCCEEDED", "{manners:?}");
-        runtime.block_on(bad.asked.notified());
-        runtime.block_on(good.asked.notified());
+        bad.is_asked(&runtime)?;
+        good.is_asked(&runtime)?;
     }
     Ok(())
 }
@@ -152,34 +166,33 @@ fn an_agent_killed_while_fetching_goes_on_and_blames_nobody() -> Result<()> {
     install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
     let slow = Mirror::start(&runtime, Manners::StallsUntilReleased, fleet.path("controller/blobs"))?;
     use_mirrors(&mut fleet, &[Arc::clone(&slow)])?;
-    let next = subject(&fleet, "1.1.0", &[])?;
-    fleet.push(&next, &[&QUICK[..], &["--detach"]].concat())?.expect(0)?;
-    runtime.block_on(slow.asked.notified());
-    wait_for_trial(&fleet.agents[0], "subject", &["FETCHING"])?;
+    let pushed = Pushed::detached(&fleet, &subject(&fleet, "1.1.0", &[])?, &QUICK)?;
+    slow.is_asked(&runtime)?;
+    pushed.wait_for_trial(&fleet.agents[0], "FETCHING")?;
     fleet.agents[0].kill();
     slow.release.notify_one();
     let config = fs::read_to_string(fleet.agents[0].config())?;
     let (_, without_mirrors) = config.split_once('\n').context("a config of several lines")?;
     fs::write(fleet.agents[0].config(), without_mirrors)?;
     fleet.agents[0].start()?;
-    let rollout = wait_for_the_end(&fleet)?;
+    let rollout = pushed.wait_for_the_end(&fleet)?;
     assert_eq!(rollout["state"], "SUCCEEDED", "{rollout}");
-    assert_eq!(active_version(&fleet.agents[0], "subject")?, "1.1.0");
-    Ok(())
+    runs(&fleet.agents[0], &pushed.to)
 }
 
 #[test]
 fn a_controller_killed_while_a_host_fetches_finds_the_rollout_again() -> Result<()> {
     let runtime = Runtime::new()?;
     let mut fleet = fleet(1)?;
-    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    let installed = install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
     let slow = Mirror::start(&runtime, Manners::StallsUntilReleased, fleet.path("controller/blobs"))?;
     use_mirrors(&mut fleet, &[Arc::clone(&slow)])?;
     eventually("the agent is back", || Ok((fleet.status()?["hosts_online"] == 1).then_some(())))?;
-    let next = subject(&fleet, "1.1.0", &[])?;
-    fleet.push(&next, &[&QUICK[..], &["--detach"]].concat())?.expect(0)?;
-    runtime.block_on(slow.asked.notified());
+    let pushed = Pushed::detached(&fleet, &subject(&fleet, "1.1.0", &[])?, &QUICK)?;
+    slow.is_asked(&runtime)?;
+    pushed.wait_for_trial(&fleet.agents[0], "FETCHING")?;
     fleet.controller = None;
+    runs(&fleet.agents[0], &installed["to"])?;
     fleet.start_controller()?;
     (0..16).for_each(|_| slow.release.notify_one());
     runtime.spawn(async move {
@@ -188,9 +201,9 @@ fn a_controller_killed_while_a_host_fetches_finds_the_rollout_again() -> Result<
             slow.release.notify_one();
         }
     });
-    let rollout = wait_for_the_end(&fleet)?;
+    let rollout = pushed.wait_for_the_end(&fleet)?;
     assert_eq!(rollout["state"], "SUCCEEDED", "{rollout}");
-    Ok(())
+    runs(&fleet.agents[0], &pushed.to)
 }
 
 #[test]
@@ -203,8 +216,7 @@ fn a_mirror_that_stalls_is_left_for_the_next_one() -> Result<()> {
     use_mirrors(&mut fleet, &[Arc::clone(&stalls), Arc::clone(&good)])?;
     let wait = ["--wait-timeout", "5m", "--hosts", "all"];
     fleet.push(&subject(&fleet, "1.0.0", &[])?, &[&QUICK[..], &wait].concat())?.expect(0)?;
-    runtime.block_on(good.asked.notified());
-    Ok(())
+    good.is_asked(&runtime)
 }
 
 /// The deadline is far below the half hour that the mirror would take.
@@ -218,8 +230,7 @@ fn a_mirror_that_is_slow_all_the_time_does_not_fail_a_push() -> Result<()> {
     let impatient = ["--hosts", "all", "--healthy-deadline", "30s"];
     let outcome = fleet.push(&clock, &[&QUICK[..], &impatient].concat())?.expect(0)?;
     assert_eq!(outcome.json()?["rollout"]["state"], "SUCCEEDED");
-    runtime.block_on(slow.asked.notified());
-    Ok(())
+    slow.is_asked(&runtime)
 }
 
 /// The deadline is over while the mirror is still within its grace; whatever it did, the next push goes through.

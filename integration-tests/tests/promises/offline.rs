@@ -1,7 +1,7 @@
 //! Hosts that are away during a push.
 
 use anyhow::Result;
-use fleetswap_integration_tests::harness::eventually;
+use fleetswap_integration_tests::harness::{Fleet, eventually};
 
 use crate::common::{QUICK, active_version, call, fleet, install, subject};
 
@@ -12,7 +12,20 @@ fn a_host_that_is_offline_during_the_push_converges_when_it_returns() -> Result<
     fleet.agents[2].kill();
     eventually("host-3 is offline", || Ok((fleet.status()?["hosts_online"] == 2).then_some(())))?;
 
-    let outcome = fleet.push(&subject(&fleet, "1.1.0", &[])?, &QUICK)?.expect(0)?;
+    let said =
+        fleet.controller(Fleet::push_arguments(&subject(&fleet, "1.1.0", &[])?, &QUICK))?.expect(0)?.stdout;
+    assert!(
+        said.contains("1.1.0 on 2 of 3 hosts, tried on 2; 1 offline, they follow when they return"),
+        "{said}"
+    );
+    let shown = fleet.controller(["status"])?.expect(0)?.stdout;
+    assert!(shown.contains("hosts 2 of 3 online"), "{shown}");
+    let shown = fleet.controller(["status", "r-000002"])?.expect(0)?.stdout;
+    assert!(
+        shown.lines().any(|line| line.contains("host-3 PENDING") && line.ends_with("offline")),
+        "{shown}"
+    );
+    let outcome = fleet.controller(["status", "r-000002", "-o", "json"])?.expect(0)?;
     let rollout = &outcome.json()?["rollout"];
     assert_eq!(rollout["state"], "SUCCEEDED", "a host that never returns blocks nobody");
     let away = rollout["hosts"].as_array().into_iter().flatten().find(|host| host["host"] == "host-3");
@@ -26,7 +39,9 @@ fn a_host_that_is_offline_during_the_push_converges_when_it_returns() -> Result<
     fleet.agents[2].start()?;
     eventually("host-3 runs 1.1.0", || {
         Ok((active_version(&fleet.agents[2], "subject")? == "1.1.0").then_some(()))
-    })
+    })?;
+    assert_eq!(call(&fleet.agents[2].caller(), "subject", "echo", "")?.body, "1.1.0");
+    Ok(())
 }
 
 #[test]

@@ -1,50 +1,15 @@
-//! Pushes that are refused, that meet each other, and that carry a config.
+//! Pushes that are interrupted, that carry a config, that reach some hosts only, and that fail.
 
 use std::{fs, process::Stdio};
 
-use anyhow::{Context, Result};
-use fleetswap_integration_tests::harness::{Binaries, Fleet, Outcome, eventually, signal};
+use anyhow::{Context, Result, ensure};
+use fleetswap_integration_tests::harness::{
+    Binaries, Fleet, Outcome, Plugin, compile_c, eventually, repository, signal,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::{QUICK, active_version, call, fleet, install, subject, wait_for_the_end, wait_for_trial};
-
-fn code(outcome: &Outcome) -> Result<String> {
-    Ok(outcome.json()?["error"]["code"].as_str().unwrap_or_default().to_owned())
-}
-
-#[test]
-fn other_bytes_under_a_published_version_are_refused() -> Result<()> {
-    let fleet = fleet(1)?;
-    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
-    let other = subject(&fleet, "1.0.0", &["STATEFUL"])?;
-    let outcome = fleet.push(&other, &QUICK)?.expect(7)?;
-    assert_eq!(code(&outcome)?, "VERSION_PUBLISHED");
-    Ok(())
-}
-
-#[test]
-fn a_plugin_that_needs_what_no_agent_gives_is_refused() -> Result<()> {
-    let fleet = fleet(1)?;
-    let outcome = fleet.push(&subject(&fleet, "1.0.0", &["NEEDS_FILES"])?, &["--hosts", "all"])?.expect(7)?;
-    assert_eq!(code(&outcome)?, "NEEDS_UNKNOWN");
-    Ok(())
-}
-
-#[test]
-fn a_push_into_a_running_rollout_is_refused_and_one_after_a_failed_one_is_not() -> Result<()> {
-    let fleet = fleet(1)?;
-    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
-    let slow = ["--min-healthy-time", "60s", "--detach"];
-    fleet.push(&subject(&fleet, "1.1.0", &["CRASHES_ACTIVE"])?, &slow)?.expect(0)?;
-    let next = subject(&fleet, "1.2.0", &[])?;
-    let outcome = fleet.push(&next, &QUICK)?.expect(6)?;
-    assert_eq!(code(&outcome)?, "ROLLOUT_IN_PROGRESS");
-    assert_eq!(wait_for_the_end(&fleet)?["state"], "FAILED");
-    fleet.push(&next, &QUICK)?.expect(0)?;
-    assert_eq!(active_version(&fleet.agents[0], "subject")?, "1.2.0");
-    Ok(())
-}
 
 #[test]
 fn ctrl_c_leaves_the_rollout_to_itself() -> Result<()> {
@@ -89,44 +54,6 @@ fn the_same_file_with_another_probe_is_the_next_revision() -> Result<()> {
     let history = fleet.controller(["history"])?.expect(0)?.stdout;
     assert!(history.contains("1.0.0 → 1.0.0-r2"), "{history}");
     Ok(())
-}
-
-#[test]
-fn a_publisher_folder_that_is_named_has_to_be_one_although_nothing_is_signed() -> Result<()> {
-    let fleet = fleet(1)?;
-    let clock = Binaries::find()?.example("clock", "1.0.0")?;
-    install(&fleet, &clock)?;
-    let empty = fleet.path("").display().to_string();
-    for wrong in ["/nowhere", empty.as_str()] {
-        let outcome = fleet.push(&clock, &["--publisher-dir", wrong])?.expect(1)?;
-        assert_eq!(code(&outcome)?, "KEY_UNUSABLE");
-    }
-    let mut without = fleet.controller_command(Fleet::push_arguments(&clock, &[]));
-    Outcome::of(without.env_remove("FLEETSWAP_PUBLISHER_DIR"))?.expect(0).map(drop)
-}
-
-#[test]
-fn an_older_version_is_refused_with_the_way_back_that_works() -> Result<()> {
-    let fleet = fleet(1)?;
-    let clock = |version: &str| Binaries::find()?.example("clock", version);
-    install(&fleet, &clock("1.0.0")?)?;
-    fleet.push(&clock("1.2.0")?, &QUICK)?.expect(0)?;
-    let down = fleet.controller(["diff", "clock", "1.2.0", "1.0.0"])?.expect(0)?.stdout;
-    assert!(down.starts_with("1.0.0 is older: read as going down from 1.2.0 to 1.0.0"), "{down}");
-    // 1.0.0 lacks a function of 1.2.0; that it would break callers is not what stands in the way.
-    let refused = fleet.push(&clock("1.0.0")?, &[])?.expect(7)?;
-    assert_eq!(code(&refused)?, "PUSH_DOWNGRADE");
-    let back = ["rollback", "clock", "--to", "1.0.0", "--reason", "back"];
-    let fix = refused.json()?["error"]["fix"].to_string();
-    assert!(fix.contains("controller rollback clock --to 1.0.0 --reason TEXT"), "{fix}");
-    fleet.controller(back)?.expect(0)?;
-    let forth = ["rollback", "clock", "--to", "1.2.0", "--reason", "forth", "-o", "json"];
-    let outcome = fleet.controller(forth)?.expect(1)?;
-    assert_eq!(code(&outcome)?, "ROLLBACK_TARGET_UNKNOWN");
-    let error = outcome.json()?["error"].clone();
-    assert!(error["why"].to_string().contains("was not rolled back since"), "{error}");
-    assert!(error["fix"].to_string().contains("with --to: 1.0.0; or push 1.2.0, with a canary"), "{error}");
-    fleet.push(&clock("1.2.0")?, &QUICK)?.expect(0).map(drop)
 }
 
 #[test]
@@ -191,14 +118,80 @@ fn a_push_that_is_followed_survives_a_restart_of_the_controller() -> Result<()> 
     Ok(())
 }
 
+/// The subject in a version, with one macro set and some of its source replaced.
+pub(crate) fn variant(
+    fleet: &Fleet,
+    (version, define): (&str, &str),
+    changes: &[(&str, &str)],
+) -> Result<Plugin> {
+    let mut text = fs::read_to_string(repository().join("integration-tests/zoo/subject.c"))?;
+    for (old, new) in changes {
+        ensure!(text.contains(old), "there is no {old} in the subject any more");
+        text = text.replace(old, new);
+    }
+    let source = fleet.path(&format!("subject-{version}.c"));
+    fs::write(&source, text)?;
+    let version_define = format!("VERSION=\"{version}\"");
+    compile_c(&source, "subject", version, &[&version_define, define], &fleet.path(""))
+}
+
+/// What each of two hosts runs of the subject.
+fn versions(fleet: &Fleet) -> Result<[String; 2]> {
+    Ok([active_version(&fleet.agents[0], "subject")?, active_version(&fleet.agents[1], "subject")?])
+}
+
 #[test]
-fn describe_prints_the_descriptor_byte_for_byte() -> Result<()> {
-    let fleet = fleet(0)?;
-    let plugin = subject(&fleet, "1.0.0", &[])?;
-    let outcome = fleet.controller(["describe", &plugin.file.display().to_string()])?.expect(0)?;
-    let library = fs::read(&plugin.file)?;
-    let said = outcome.stdout.as_bytes();
-    assert!(said.starts_with(b"{") && said.ends_with(b"}"), "no byte is added: {}", outcome.stdout);
-    assert!(library.windows(said.len()).any(|window| window == said), "the text stands so in the library");
+fn a_push_and_a_rollback_reach_only_the_hosts_that_their_selector_names() -> Result<()> {
+    let fleet = fleet(2)?;
+    let (one, two) = (["--hosts", "number=1"], ["--hosts", "number=2"]);
+    let first = subject(&fleet, "1.0.0", &[])?;
+    let rollout = fleet.push(&first, &[&QUICK[..], &one].concat())?.expect(0)?.json()?["rollout"].clone();
+    assert_eq!(rollout["selector"], "number=1");
+    assert_eq!((&rollout["hosts"][0]["host"], &rollout["hosts"][1]), (&"host-1".into(), &Value::Null));
+    assert_eq!(versions(&fleet)?, ["1.0.0", ""]);
+    fleet.push(&first, &[&QUICK[..], &two].concat())?.expect(0)?;
+    assert_eq!(versions(&fleet)?, ["1.0.0", "1.0.0"]);
+    let next = subject(&fleet, "1.1.0", &[])?;
+    let plan =
+        fleet.push(&next, &[&QUICK[..], &two, &["--dry-run"]].concat())?.expect(0)?.json()?["plan"].clone();
+    assert_eq!(plan["waves"][0]["hosts"], serde_json::json!(["host-2"]), "{plan}");
+    fleet.push(&next, &[&QUICK[..], &two].concat())?.expect(0)?;
+    assert_eq!(versions(&fleet)?, ["1.0.0", "1.1.0"]);
+    let back = ["rollback", "subject", "--reason", "test", "-o", "json"];
+    let rollout = fleet.controller([&back[..], &two].concat())?.expect(0)?.json()?["rollout"].clone();
+    assert_eq!((&rollout["selector"], &rollout["hosts"][1]), (&"number=2".into(), &Value::Null));
+    assert_eq!(
+        (&rollout["hosts"][0]["host"], versions(&fleet)?),
+        (&"host-2".into(), ["1.0.0".into(), "1.0.0".into()])
+    );
+    Ok(())
+}
+
+#[test]
+fn a_failure_is_the_same_on_screen_and_in_json_with_the_end_of_the_log() -> Result<()> {
+    let fleet = fleet(1)?;
+    install(&fleet, &subject(&fleet, "1.0.0", &[])?)?;
+    // A function with JSON in and out can be probed, and its answer is the version.
+    let with_json = [(r#"\"raw\":true"#, r#"\"raw\":false"#), (r#"put\":null"#, r#"put\":{}"#)];
+    let bad = variant(&fleet, ("1.1.0", "CONSTRUCTOR_SPEAKS"), &with_json)?;
+    let more = ["--probe", r#"echo {} => "9.9.9""#, "--allow-breaking"];
+    let push =
+        fleet.controller(Fleet::push_arguments(&bad, &[&QUICK[..], &more].concat()))?.expect(3)?.stdout;
+    let status = fleet.controller(["status", "r-000002"])?.expect(3)?.stdout;
+    let rollout =
+        fleet.controller(["status", "r-000002", "-o", "json"])?.expect(3)?.json()?["rollout"].clone();
+    let failure = rollout["failure"].as_object().context("a failure")?;
+    assert_eq!(failure["log_tail"], "constructor of subject 1.1.0 ran\n");
+    assert_eq!(rollout["hosts"][0]["failure"], rollout["failure"], "the host's record is the rollout's");
+    let mut said = 0;
+    for (name, value) in failure.iter().chain([(&"host".to_owned(), &rollout["failed_host"])]) {
+        let words = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        for line in words.lines() {
+            assert!(push.contains(line), "`{name}` ({line}) is not in {push}");
+            assert!(status.contains(line), "`{name}` ({line}) is not in {status}");
+            said += 1;
+        }
+    }
+    assert_eq!(said, failure.len() + 1, "each value has words: {rollout}");
     Ok(())
 }

@@ -202,3 +202,19 @@ impl Interrupt {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_story_that_has_ended_by_itself_decides() {
+        for (ok, code) in [(true, ExitCode::SUCCESS), (false, ExitCode::FAILURE)] {
+            let result = json!({ "ok": ok });
+            let told = End::Told(ExitStatus::default());
+            assert_eq!(verdict(told, Some(result.clone()), false), (result, code));
+        }
+    }
+}

@@ -15,15 +15,21 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    thread,
+    time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use fleetswap_integration_tests::harness::{Binaries, build_workspace};
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-use report::failed;
+use report::{Report, failed};
 use stage::Stage;
 use story::Story;
+
+/// The story has to be over after this; the rest of the 90 s that the demo promises is for clearing up.
+const STORY_LIMIT: Duration = Duration::from_secs(85);
 
 /// Watch a small fleet upgrade a plugin without losing a call.
 #[derive(Debug, Parser)]
@@ -90,18 +96,39 @@ async fn perform(stage: &Stage, options: &Options) -> Result<()> {
         tell("demo: building the programs and the example plugins (the first time takes some minutes)");
         build_workspace()?
     };
-    let mut story = Story::begin(&binaries)?;
-    let report = story.tell_all().await?;
-    let what_to_try = story.what_to_try()?;
+    let runtime = Handle::current();
+    let told = within(STORY_LIMIT, move || runtime.block_on(tell_the_story(&binaries)));
+    // The fleet lives as long as the story does.
+    let (_story, report, what_to_try) = told.await?;
     tell(&report.text());
-    if options.keep {
-        tell(&what_to_try);
-    }
+    // Before the commands are shown: whoever sees them may press Ctrl-C.
     stage.leave_result(&report.json())?;
     if options.keep {
+        tell(&what_to_try);
         future::pending::<()>().await;
     }
     Ok(())
+}
+
+async fn tell_the_story(binaries: &Binaries) -> Result<(Story, Report, String)> {
+    let mut story = Story::begin(binaries)?;
+    let report = story.tell_all().await?;
+    let what_to_try = story.what_to_try()?;
+    Ok((story, report, what_to_try))
+}
+
+/// Does work that blocks, on a thread of its own. Work that is stuck is left behind, and ends with the process.
+async fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (done, result) = oneshot::channel();
+    // Nobody listens any more when it was too slow.
+    thread::spawn(move || drop(done.send(work())));
+    match timeout(limit, result).await {
+        Ok(result) => result.context("it broke off")?,
+        Err(_) => bail!("it is not over after {limit:?}"),
+    }
 }
 
 /// A line of the story. A closed pipe must not end the demo before it has cleaned up.
@@ -113,4 +140,27 @@ pub(crate) fn tell(line: &str) {
 /// A line on standard error.
 pub(crate) fn complain(line: &str) {
     drop(writeln!(io::stderr(), "demo: {line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_story_that_is_stuck_fails_when_its_time_is_over() {
+        let (_sender, never) = mpsc::channel::<()>();
+        let stuck = within(Duration::from_millis(20), move || Ok(never.recv()?)).await;
+        assert_eq!(format!("{:#}", stuck.unwrap_err()), "it is not over after 20ms");
+    }
+
+    #[tokio::test]
+    async fn a_story_in_time_ends_as_it_says_itself() {
+        assert_eq!(within(STORY_LIMIT, || Ok(7)).await.unwrap(), 7);
+        let failed = within(STORY_LIMIT, || -> Result<()> { bail!("the push was refused") }).await;
+        assert_eq!(failed.unwrap_err().to_string(), "the push was refused");
+        let broken = within(STORY_LIMIT, || -> Result<()> { panic!("this panic belongs to the test") }).await;
+        assert!(broken.unwrap_err().to_string().starts_with("it broke off"));
+    }
 }

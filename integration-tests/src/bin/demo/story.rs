@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::{report::Report, tell};
 
 /// Hosts of the demo.
-const HOSTS: usize = 5;
+pub(crate) const HOSTS: usize = 5;
 /// Calls per second, plugin and host.
 const RATE: u32 = 50;
 /// The load goes on this long after the last chapter, and before the first.
@@ -34,13 +34,16 @@ pub(crate) struct Story {
     binaries: Binaries,
     oracle: Oracle,
     swaps: u64,
+    stragglers: Vec<String>,
     swap_pause_max_us: u64,
 }
 
 impl Story {
     /// Sets the stage: one controller and five agents.
     pub(crate) fn begin(binaries: &Binaries) -> Result<Self> {
-        tell("demo: one controller and 5 agents start as real processes (trust made for the demo only)");
+        tell(&format!(
+            "demo: one controller and {HOSTS} agents start as real processes (trust made for the demo only)"
+        ));
         let options = FleetOptions { agents: HOSTS, ..FleetOptions::default() };
         let fleet = Fleet::start(binaries, &options)?;
         Ok(Self {
@@ -48,6 +51,7 @@ impl Story {
             binaries: binaries.clone(),
             oracle: Oracle::default(),
             swaps: 0,
+            stragglers: Vec::new(),
             swap_pause_max_us: 0,
         })
     }
@@ -76,6 +80,7 @@ impl Story {
         Ok(Report {
             tally,
             swaps: self.swaps,
+            stragglers: self.stragglers.clone(),
             bad_version_tried,
             counter_got,
             rollback_ms,
@@ -203,6 +208,11 @@ impl Story {
         for host in rollout["hosts"].as_array().into_iter().flatten() {
             if host["state"] == "COMMITTED" && !rollout["from"].is_null() {
                 self.swaps += 1;
+            }
+            if host["state"] != "COMMITTED" && rollout["state"] == "SUCCEEDED" {
+                let (id, name, state) =
+                    (text(&rollout["rollout_id"]), text(&host["host"]), text(&host["state"]));
+                self.stragglers.push(format!("{id}: {name} is {state}"));
             }
             let pause = host["swap_pause_us"].as_u64().unwrap_or_default();
             self.swap_pause_max_us = self.swap_pause_max_us.max(pause);
