@@ -290,6 +290,10 @@ impl Plugin {
     }
 
     fn deny(&mut self, release: Release, problem: &Problem) {
+        if let Service::Serving(serving) = &mut self.service {
+            // What is denied is nothing to return to.
+            serving.previous.take_if(|previous| previous.release.id == release.id);
+        }
         if self.is_denied(release.id).is_some() {
             return;
         }

@@ -299,13 +299,8 @@ impl Rollback {
                 known: known(),
             });
         }
-        let newest = rollouts.iter().filter(|rollout| rollout.spec.key == key).max_by_key(|it| it.spec.id);
-        let failed = newest.filter(|newest| newest.progress.state == RolloutState::Failed);
-        if let Some(back) = failed.filter(|failed| failed.spec.trigger == Trigger::Rollback) {
-            return Ok((key, back.spec.to.clone()));
-        }
-        if failed.is_some() && is_left_elsewhere(fleet, rollouts, assignment) {
-            return Ok((key, assignment.release().cloned()));
+        if let Some(to) = unsettled(fleet, rollouts, assignment) {
+            return Ok((key, to));
         }
         match assignment.history.get(1) {
             Some(release) => Ok((key, Some(release.clone()))),
@@ -383,21 +378,48 @@ fn has_strays(fleet: &Fleet, rollouts: &[Rollout], assignment: &Assignment) -> b
     let failed_late = last.is_some_and(|last| last.members.values().any(|member| member.state.has_failed()));
     let fell_back = |id: &HostId, host: &Host| {
         let member = last.and_then(|last| last.members.get(id));
-        let is_coming = member.is_some_and(|member| member.state.is_open());
+        let is_coming =
+            member.is_some_and(|member| member.state.is_open() || member.state == crate::HostState::Pending);
         let left = |release| host.runs_other_than(release) && host.denies(release).is_none();
         !is_coming && assignment.release().is_some_and(left)
     };
     failed_late
-        || is_left_elsewhere(fleet, rollouts, assignment)
+        || left_elsewhere(fleet, rollouts, assignment).next().is_some()
         || fleet.members(&assignment.key).any(|(id, host)| fell_back(id, host))
 }
 
-/// Whether a rollout that failed since the last success has left hosts with another release than the assignment's.
-fn is_left_elsewhere(fleet: &Fleet, rollouts: &[Rollout], assignment: &Assignment) -> bool {
+/// Where a rollback goes while the newest rollout has FAILED: on to where a rollback has stopped halfway, or back from
+/// where a push has left hosts. `None`: nothing of it is left.
+fn unsettled(fleet: &Fleet, rollouts: &[Rollout], assignment: &Assignment) -> Option<Option<Release>> {
+    let newest = rollouts.iter().filter(|rollout| rollout.spec.key == assignment.key);
+    let newest = newest.max_by_key(|rollout| rollout.spec.id)?;
+    if newest.progress.state != RolloutState::Failed {
+        return None;
+    }
+    let mut elsewhere = left_elsewhere(fleet, rollouts, assignment).peekable();
+    let is_left = elsewhere.peek().is_some();
+    if newest.spec.trigger == Trigger::Rollback
+        && (is_left || newest.spec.to.as_ref() != assignment.release())
+    {
+        return Some(newest.spec.to.clone());
+    }
+    // No push leaves a host on an earlier release: it was a rollback, before that push.
+    let earlier = assignment.history.get(1..).unwrap_or_default();
+    let halfway = elsewhere.flatten().find(|target| earlier.contains(target));
+    is_left.then(|| halfway.or_else(|| assignment.release()).cloned())
+}
+
+/// What hosts were told by rollouts that failed since the last success, where that is not the assignment's release.
+fn left_elsewhere<'a>(
+    fleet: &'a Fleet,
+    rollouts: &[Rollout],
+    assignment: &'a Assignment,
+) -> impl Iterator<Item = Option<&'a Release>> {
     let key = &assignment.key;
     let since = last_success(rollouts, key).map(|last| last.spec.id);
-    let mut told = fleet.members(key).filter_map(|(_, host)| host.desired(&key.plugin));
-    told.any(|row| row.rollout > since && row.target.as_ref() != assignment.release())
+    let told = fleet.members(key).filter_map(|(_, host)| host.desired(&key.plugin));
+    let told = told.filter(move |row| row.rollout > since);
+    told.map(|row| row.target.as_ref()).filter(|target| *target != assignment.release())
 }
 
 fn last_success<'a>(rollouts: &'a [Rollout], key: &AssignmentKey) -> Option<&'a Rollout> {

@@ -124,6 +124,7 @@ impl Follow<'_> {
     pub(super) fn finish(&self, rollout: &Rollout, more: Value) -> Result<Exit, Failure> {
         let mut object = more;
         object["rollout"] = views::rollout(rollout);
+        object["next"] = text::next_step(rollout).map(|(_, command)| command).into();
         self.output.result(&text::ending(rollout), object);
         Ok(exit_of(rollout))
     }

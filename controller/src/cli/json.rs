@@ -6,8 +6,6 @@ use fleetswap_proto::v1::{
 };
 use serde_json::{Value, json};
 
-use super::text;
-
 /// A rollout with its waves and hosts.
 pub(super) fn rollout(rollout: &Rollout) -> Value {
     let waves: Vec<Value> = rollout
@@ -30,7 +28,6 @@ pub(super) fn rollout(rollout: &Rollout) -> Value {
         "waves": waves, "hosts": rollout.hosts.iter().map(rollout_host).collect::<Vec<_>>(),
         "waiting": rollout.waiting,
         "failure": optional(rollout.failure.as_ref(), failure), "failed_host": rollout.failed_host,
-        "way_back": text::needed_way_back(rollout),
     })
 }
 

@@ -70,7 +70,7 @@ pub(super) fn ending(rollout: &Rollout) -> String {
         summary.push_str(&format!("; {skipped}"));
     }
     lines.push(summary);
-    lines.extend(needed_way_back(rollout).map(|command| format!("to go back there: {command}")));
+    lines.extend(next_step(rollout).map(|(to, command)| format!("{to}: {command}")));
     lines.join("\n")
 }
 
@@ -89,11 +89,12 @@ pub(super) fn way_back(rollout: &Rollout) -> String {
     explain::rollback_command(&rollout.plugin, &rollout.selector, None)
 }
 
-/// The same, if the rollout has ended and left hosts on a release that did not succeed.
-pub(super) fn needed_way_back(rollout: &Rollout) -> Option<String> {
+/// What can be done about a rollout that has just ended without success and has left hosts on its release.
+pub(super) fn next_step(rollout: &Rollout) -> Option<(&'static str, String)> {
     let left = rollout.hosts.iter().any(|host| host.state() == HostState::Committed);
     let needed = left && rollout.state().has_ended() && rollout.state() != RolloutState::Succeeded;
-    needed.then(|| way_back(rollout))
+    let to = if rollout.trigger == "rollback" { "to go on with it" } else { "to go back there" };
+    needed.then(|| (to, way_back(rollout)))
 }
 
 /// A failure record: what was checked, what came, what happened next.

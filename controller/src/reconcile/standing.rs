@@ -2,7 +2,7 @@
 
 use fleetswap_proto::v1;
 use fleetswap_rollout::{
-    Assignment, Failure, Fault, Host, HostId, HostState, Release, Rollout, RolloutState, SkipReason, Trigger,
+    Assignment, Failure, Fault, Host, HostId, HostState, Member, Release, Rollout, RolloutState, SkipReason,
 };
 use prost::Message;
 
@@ -60,30 +60,35 @@ fn deviation(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> 
     }
     let mut rollouts = world.rollouts.iter().filter(|rollout| rollout.spec.key == assignment.key);
     let is_settled = rollouts.all(|rollout| rollout.progress.state.has_ended()) && !on_trial(host, plugin);
-    if !is_settled || active(host, assignment) == assignment.release() {
+    if !is_settled {
         return None;
     }
     let Some(release) = assignment.release() else {
-        return left_there(world, assignment, (id, host))
-            .or_else(|| never_got_it(world, assignment, (id, host)));
+        let left = left_there(world, assignment, (host, None));
+        return left.or_else(|| never_got_it(world, assignment, (id, host)));
     };
+    if active(host, assignment) == Some(release) {
+        return None;
+    }
     if let Some(code) = host.denies(release) {
         let what = format!("it refuses {release}, which failed there with {code}");
         return Some(said(host, code, what, PUSH_OTHER));
     }
     let by = world.rollouts.iter().filter(|rollout| brought(rollout, assignment, release));
     let by = by.max_by_key(|rollout| rollout.spec.id);
-    if by.and_then(|by| by.members.get(id)).is_some_and(|member| member.state.is_open()) {
+    let member = by.and_then(|by| by.members.get(id));
+    let waits = |member: &Member| member.state.is_open() || member.state == HostState::Pending;
+    if member.is_some_and(waits) && !by.is_some_and(|by| by.progress.is_halted()) {
         return None;
     }
-    let known = by.and_then(|rollout| late(rollout, release, (id, host)));
-    known.or_else(|| left_there(world, assignment, (id, host))).or_else(|| fell_back(release, host, plugin))
+    let known = by.and_then(|rollout| late(world, rollout, (id, host)));
+    known.or_else(|| left_there(world, assignment, (host, by))).or_else(|| fell_back(release, host, plugin))
 }
 
-/// Why a host did not get the release from the rollout that brings it to hosts that come late.
-fn late(rollout: &Rollout, release: &Release, host: (&HostId, &Host)) -> Option<v1::Deviation> {
+/// Why a host did not get the release from the rollout that offers it.
+fn late(world: &World, rollout: &Rollout, host: (&HostId, &Host)) -> Option<v1::Deviation> {
     let (id, host) = host;
-    let member = rollout.members.get(id)?;
+    let (member, release) = (rollout.members.get(id)?, rollout.spec.to.as_ref()?);
     if let Some(failure) = member.failure.as_ref().filter(|_| member.state.has_failed()) {
         let what = format!(
             "{release} ended there as {} in {}: {}",
@@ -95,33 +100,39 @@ fn late(rollout: &Rollout, release: &Release, host: (&HostId, &Host)) -> Option<
         let what = format!("{release} is not built for its platform, {}", host.platform);
         return Some(said(host, Failure::NO_HOST_FITS, what, "push it with an --artifact for that platform"));
     }
-    let stopped = rollout.progress.failed.as_ref().filter(|_| rollout.progress.is_halted())?;
-    let code = &stopped.failure.code;
-    let what =
-        format!("{release} is not offered there, since it failed with {code} on a host that came late");
-    (member.state == HostState::Pending).then(|| said(host, code, what, PUSH_OTHER))
+    let stopped = rollout.progress.failed.as_ref().filter(|_| member.state == HostState::Pending)?;
+    let (code, there) =
+        (&stopped.failure.code, stopped.host.as_ref().and_then(|id| world.fleet.hosts.get(id)));
+    let there = there.map_or("another host", |host| host.name.as_str());
+    let what = format!("{release} is not offered there, since it failed with {code} on {there}");
+    Some(said(host, code, what, after(&stopped.failure)))
 }
 
-/// A host that runs what a rollout that failed has left there.
-fn left_there(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> Option<v1::Deviation> {
-    let (_, host) = host;
+/// A host that runs what a rollout of this or of another assignment has left there since the release `by` came.
+fn left_there(
+    world: &World,
+    assignment: &Assignment,
+    (host, by): (&Host, Option<&Rollout>),
+) -> Option<v1::Deviation> {
     let (runs, key) = (active(host, assignment)?, &assignment.key);
     let told = host.plugins.get(&key.plugin)?.desired.as_ref()?;
-    let by = told.rollout.filter(|_| told.target.as_ref() == Some(runs))?;
-    let what = format!("it runs {runs} since {by}, which did not succeed");
-    let command = explain::rollback_command(&key.plugin, &key.selector.to_string(), None);
+    let left = told.rollout.filter(|_| told.target.as_ref() == Some(runs))?;
+    if by.is_some_and(|by| left <= by.spec.id) {
+        return None;
+    }
     let newest = world.rollouts.iter().filter(|rollout| rollout.spec.key == *key).max_by_key(|it| it.spec.id);
-    let goes_on = newest.is_some_and(|newest| newest.spec.trigger == Trigger::Rollback);
-    let fix = if goes_on { "go on with the rollback" } else { "take it back" };
-    Some(said(host, NOT_ON_RELEASE, what, format!("{fix}: {command}")))
+    let has_failed = newest.is_some_and(|newest| newest.progress.state == RolloutState::Failed);
+    // While the newest rollout has FAILED, a rollback settles that by itself.
+    let to = assignment.release().filter(|_| !has_failed).map(|release| release.version.to_string());
+    let command = explain::rollback_command(&key.plugin, &key.selector.to_string(), to.as_deref());
+    let what = format!("it runs {runs}, which {left} has left there");
+    Some(said(host, NOT_ON_RELEASE, what, format!("settle it: {command}")))
 }
 
 /// A host on which the first release of the assignment has failed.
 fn never_got_it(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> Option<v1::Deviation> {
-    let (id, host) = host;
     let of_key = world.rollouts.iter().filter(|rollout| rollout.spec.key == assignment.key);
-    let newest = of_key.max_by_key(|rollout| rollout.spec.id)?;
-    late(newest, newest.spec.to.as_ref()?, (id, host))
+    late(world, of_key.max_by_key(|rollout| rollout.spec.id)?, host)
 }
 
 /// What to do when this has been mended.

@@ -356,8 +356,8 @@ async fn a_host_that_a_failed_rollout_has_left_elsewhere_is_named_with_the_way_b
     let status = stage.fleet().status().await.unwrap();
     let there = &status.assignments[0].deviations[0];
     assert_eq!(there.code, "NOT_ON_RELEASE");
-    assert_eq!(there.what, "it runs clock 1.1.0 since r-000002, which did not succeed");
-    assert_eq!(there.fix, "take it back: controller rollback clock --reason TEXT");
+    assert_eq!(there.what, "it runs clock 1.1.0, which r-000002 has left there");
+    assert_eq!(there.fix, "settle it: controller rollback clock --reason TEXT");
 }
 
 #[tokio::test]
@@ -377,4 +377,39 @@ async fn a_host_that_has_gone_back_by_itself_is_named_and_a_push_of_the_same_rel
     stage.finish().await;
     assert_eq!(deviations(&stage).await, []);
     assert_eq!(stage.active(), BTreeMap::from([("1.1.0".to_owned(), 2)]));
+}
+
+#[tokio::test]
+async fn hosts_that_come_late_and_wait_for_their_turn_are_no_deviation() {
+    let mut stage = Played::running("1.0.0", 4).await;
+    stage.disconnect(2).await;
+    stage.disconnect(3).await;
+    let mut request = stage.request("1.1.0");
+    request.policy = Some(v1::Policy { max_parallel: 1, ..v1::Policy::default() });
+    stage.fleet().push(request, None).await.unwrap();
+    stage.finish().await;
+    stage.connect(2).await;
+    stage.connect(3).await;
+    stage.round().await;
+    assert_eq!(stage.offered().len(), 1, "the other one waits");
+    assert_eq!(deviations(&stage).await, []);
+}
+
+#[tokio::test]
+async fn after_a_first_push_that_failed_each_host_is_told_the_cause() {
+    let mut stage = Played::with_agents(2).await;
+    stage.push("1.0.0").await;
+    stage.round().await;
+    let canary = stage.offered()[0];
+    stage.settle_offer(canary, v1::HostState::Rejected);
+    stage.report(canary).await;
+    stage.round().await;
+    let status = stage.fleet().status().await.unwrap();
+    let other = agent_name(1 - canary);
+    let said = status.assignments[0].deviations.iter().find(|it| it.host == other).unwrap();
+    let what = format!(
+        "clock 1.0.0 is not offered there, since it failed with PROBE_MISMATCH on {}",
+        agent_name(canary)
+    );
+    assert_eq!((said.code.as_str(), &said.what), ("PROBE_MISMATCH", &what));
 }

@@ -105,6 +105,19 @@ fn an_offer_that_the_host_has_no_room_for_is_rejected_without_blame_and_a_remova
 }
 
 #[test]
+fn a_release_that_was_pushed_again_and_failed_is_nothing_to_return_to() {
+    let mut host = Host::running(&[1, 2]);
+    host.tell_back(3, 1);
+    assert_eq!(host.run_honestly(), Stage::Committed);
+    host.tell(4, 2);
+    host.run_to(Stage::Probing);
+    host.fail(Fault::Release, "PROBE_FAILED");
+    assert_eq!((host.run_honestly(), host.plugin.status().previous), (Stage::Rejected, None));
+    host.feed(Fact::FilesLost(release(1).id, problem(Fault::Host, "RELEASE_FILES_MISSING")));
+    assert_eq!(host.active(), Some(release(1)));
+}
+
+#[test]
 fn the_previous_release_returns_at_once() {
     let mut host = Host::running(&[1, 2]);
     host.tell_back(3, 1);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plan::tests::stage::{Stage, failure, labels, release};
-use crate::{Amount, Fault, HostState};
+use crate::{Amount, Fault, HostState, RolloutState};
 
 fn push(stage: &Stage, selector: Option<&str>, version: &str) -> Result<Started, Refusal> {
     let selector = selector.map(|selector| selector.parse().unwrap());
@@ -231,4 +231,47 @@ fn a_rollback_that_failed_halfway_is_gone_on_with_by_the_next_one() {
     stage.finish(halfway);
     assert_eq!(stage.state(halfway), RolloutState::Failed);
     assert_eq!(target(back(&stage, None)), Some("1.0.0".to_owned()));
+}
+
+#[test]
+fn a_push_that_failed_after_half_a_rollback_does_not_turn_the_rollback_round() {
+    let mut stage = Stage::running("1.0.0", 3);
+    let up = stage.push("1.1.0", Policy::push());
+    stage.finish(up);
+    let halfway = stage.rollback(None);
+    let open = stage.open(halfway)[0].clone();
+    stage.commit(halfway, &open);
+    let bad = stage.open(halfway)[0].clone();
+    stage.fail(halfway, &bad, HostState::Rejected, failure(HostState::Loading, Fault::Release));
+    for name in stage.open(halfway) {
+        stage.acknowledge(&name);
+    }
+    assert_eq!(stage.state(halfway), RolloutState::Failed);
+    let next = stage.push("1.2.0", Policy::push());
+    let canary = stage.open(next)[0].clone();
+    stage.fail(next, &canary, HostState::Rejected, failure(HostState::Probing, Fault::Release));
+    assert_eq!(stage.state(next), RolloutState::Failed);
+    assert_eq!(target(back(&stage, None)), Some("1.0.0".to_owned()));
+}
+
+#[test]
+fn a_rollback_that_failed_and_of_which_nothing_is_left_is_over() {
+    let mut stage = Stage::running("0.9.0", 2);
+    for version in ["1.0.0", "1.1.0"] {
+        let up = stage.push(version, Policy::push());
+        if version == "1.0.0" {
+            stage.finish(up);
+            continue;
+        }
+        let canary = stage.open(up)[0].clone();
+        stage.commit(up, &canary);
+        let next = stage.open(up)[0].clone();
+        stage.fail(up, &next, HostState::Rejected, failure(HostState::Probing, Fault::Release));
+        let undo = stage.rollback(None);
+        stage.disconnect(&canary);
+        stage.pass(Policy::HEALTHY_DEADLINE_MS);
+        assert_eq!(stage.state(undo), RolloutState::Failed);
+        stage.connect_with(&canary, |stage| stage.report_commit(undo, &canary));
+    }
+    assert_eq!(target(back(&stage, None)), Some("0.9.0".to_owned()));
 }
