@@ -230,7 +230,9 @@ impl Plugin {
             Service::Serving(serving) => Some(serving.active),
             Service::Empty => None,
         };
-        self.service = Service::Serving(Box::new(Serving::committed(candidate, old, offer.clone())));
+        // What was left on purpose is nothing to return to.
+        let previous = old.filter(|_| !offer.rollback);
+        self.service = Service::Serving(Box::new(Serving::committed(candidate, previous, offer.clone())));
         self.last = Some(Verdict { pause_us, lost, ..Verdict::committed(offer, Some(proof)) });
     }
 

@@ -80,7 +80,7 @@ fn no_assignment(refusal: &Refusal) -> (String, String) {
             format!("name one: --hosts '{}'", selectors.first().map_or("SELECTOR", String::as_str)),
         ),
         Refusal::Unknown { known, .. } if known.is_empty() => {
-            said("it was never pushed", "list what there is: controller plugin list".to_owned())
+            said("it was never pushed", "list what there is: controller status".to_owned())
         }
         Refusal::Unknown { known, .. } => {
             (format!("its assignments are: {}", known.join("; ")), "name one of them with --hosts".to_owned())
@@ -92,7 +92,8 @@ fn no_assignment(refusal: &Refusal) -> (String, String) {
         // What is left is `NoHostsMatch`.
         _ => said(
             "a selector without hosts is most often a typing error",
-            "look at names and labels: controller host list; `all` also waits for hosts to come".to_owned(),
+            "look at names and labels: controller host list -o json; `all` also waits for hosts to come"
+                .to_owned(),
         ),
     }
 }

@@ -74,7 +74,7 @@ fn greeted(
     let session = Session { host: host.clone(), number: row.session };
     let forgotten = forgotten(&world, host, &said, highest);
     let reports: Reports =
-        said.into_iter().chain(forgotten).map(|said| reported_row(&world, &session, 0, said)).collect();
+        said.into_iter().chain(forgotten).map(|said| reported_row(&session, 0, said)).collect();
     change.hosts.push(row);
     change.reported = reports.iter().map(|(row, _)| row.clone()).collect();
     Ok((change, reports))
@@ -124,15 +124,11 @@ fn name_taken(host: &HostIdentity) -> Explained {
     )
 }
 
-/// The row of what a host says about a plugin. The attempt of its key doesn't fall within a generation, so that a
-/// verdict that the host has forgotten doesn't hide what it says later.
-fn reported_row(world: &World, session: &Session, sequence: u64, said: Said) -> (ReportedRow, Reported) {
+/// The row of what a host says about a plugin.
+fn reported_row(session: &Session, sequence: u64, said: Said) -> (ReportedRow, Reported) {
     let Said { plugin, reported, status } = said;
     let generation = rows::generation(reported.generation);
-    let entry = world.hosts.get(&host_id(session.host.id));
-    let known = entry.and_then(|entry| entry.reported.get(&plugin)).map(|row| row.key);
-    let before = known.filter(|key| key.generation == generation).map_or(0, |key| key.attempt);
-    let attempt = reported.trial.as_ref().map_or(0, |trial| trial.attempt).max(before);
+    let attempt = reported.trial.as_ref().map_or(0, |trial| trial.attempt);
     let key = ReportKey { generation, attempt, session: session.number, sequence };
     let active = reported.active.as_ref().map(|release| release.id.clone());
     (ReportedRow { host_id: session.host.id, plugin, key, active, status }, reported)
@@ -154,7 +150,7 @@ pub(super) async fn report(
         if heard > told {
             world.fall_behind(told_more(&session.host.name, heard, told));
         }
-        reported_row(&world, session, answer.sequence, answer.said)
+        reported_row(session, answer.sequence, answer.said)
     };
     reconciler.store.commit(Change { reported: vec![row.clone()], ..Change::default() }).await?;
     reconciler.world().put_reported(row, reported);

@@ -3,6 +3,7 @@
 use fleetswap_proto::v1;
 use fleetswap_rollout::{
     Assignment, Failure, Fault, Host, HostId, HostState, Member, Release, Rollout, RolloutState, SkipReason,
+    Trigger,
 };
 use prost::Message;
 
@@ -12,15 +13,17 @@ use crate::{convert, explain};
 /// Hosts that are listed; the others are only counted.
 const DEVIATIONS_MAX: usize = 100;
 
-/// Pushing again asks whoever lacks the release.
-const PUSH_AGAIN: &str =
-    "when that host is mended, push the same release again: only hosts that lack it are asked";
+/// What the page of the failure's code is about.
+const MEND_HOST: &str = "mend that host as the page of the code says";
 /// Another release is needed.
 const PUSH_OTHER: &str = "correct the plugin and push it under a new version; if the release is innocent, push it with another \
                           --probe or --config, which makes a new revision";
 /// Its root or its clock is wrong.
 const MEND_TRUST: &str = "see that `trust_root` in its config is this fleet's (`controller init` printed it) and that its clock \
-                          is right, restart its agent, and push the same release again";
+                          is right, and restart its agent";
+/// It has gone back although nobody told it.
+const PUSH_AGAIN: &str =
+    "when that host is mended, push the same release again: only hosts that lack it are asked";
 /// Code of a host that runs another release than its assignment's.
 const NOT_ON_RELEASE: &str = "NOT_ON_RELEASE";
 
@@ -81,7 +84,8 @@ fn deviation(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> 
     if member.is_some_and(waits) && !by.is_some_and(|by| by.progress.is_halted()) {
         return None;
     }
-    let known = by.and_then(|rollout| late(world, rollout, (id, host)));
+    let newest = newest(world, assignment).filter(|it| it.progress.state == RolloutState::Failed);
+    let known = newest.into_iter().chain(by).find_map(|rollout| late(world, rollout, (id, host)));
     known.or_else(|| left_there(world, assignment, (host, by))).or_else(|| fell_back(release, host, plugin))
 }
 
@@ -94,7 +98,7 @@ fn late(world: &World, rollout: &Rollout, host: (&HostId, &Host)) -> Option<v1::
             "{release} ended there as {} in {}: {}",
             member.state, failure.failed_state, failure.message
         );
-        return Some(said(host, &failure.code, what, after(failure)));
+        return Some(said(host, &failure.code, what, after(failure, rollout)));
     }
     if let Some(SkipReason::Platform(_)) = &member.skip {
         let what = format!("{release} is not built for its platform, {}", host.platform);
@@ -105,7 +109,7 @@ fn late(world: &World, rollout: &Rollout, host: (&HostId, &Host)) -> Option<v1::
         (&stopped.failure.code, stopped.host.as_ref().and_then(|id| world.fleet.hosts.get(id)));
     let there = there.map_or("another host", |host| host.name.as_str());
     let what = format!("{release} is not offered there, since it failed with {code} on {there}");
-    Some(said(host, code, what, after(&stopped.failure)))
+    Some(said(host, code, what, after(&stopped.failure, rollout)))
 }
 
 /// A host that runs what a rollout of this or of another assignment has left there since the release `by` came.
@@ -120,8 +124,7 @@ fn left_there(
     if by.is_some_and(|by| left <= by.spec.id) {
         return None;
     }
-    let newest = world.rollouts.iter().filter(|rollout| rollout.spec.key == *key).max_by_key(|it| it.spec.id);
-    let has_failed = newest.is_some_and(|newest| newest.progress.state == RolloutState::Failed);
+    let has_failed = newest(world, assignment).is_some_and(|it| it.progress.state == RolloutState::Failed);
     // While the newest rollout has FAILED, a rollback settles that by itself.
     let to = assignment.release().filter(|_| !has_failed).map(|release| release.version.to_string());
     let command = explain::rollback_command(&key.plugin, &key.selector.to_string(), to.as_deref());
@@ -131,16 +134,29 @@ fn left_there(
 
 /// A host on which the first release of the assignment has failed.
 fn never_got_it(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> Option<v1::Deviation> {
-    let of_key = world.rollouts.iter().filter(|rollout| rollout.spec.key == assignment.key);
-    late(world, of_key.max_by_key(|rollout| rollout.spec.id)?, host)
+    late(world, newest(world, assignment)?, host)
 }
 
-/// What to do when this has been mended.
-fn after(failure: &Failure) -> &'static str {
+fn newest<'a>(world: &'a World, assignment: &Assignment) -> Option<&'a Rollout> {
+    let of_key = world.rollouts.iter().filter(|rollout| rollout.spec.key == assignment.key);
+    of_key.max_by_key(|rollout| rollout.spec.id)
+}
+
+/// What to do about a failure in this rollout.
+fn after(failure: &Failure, rollout: &Rollout) -> String {
+    let again = match rollout.spec.trigger {
+        Trigger::Push => "push the same release again: only hosts that lack it are asked".to_owned(),
+        Trigger::Rollback => {
+            let (key, to) = (&rollout.spec.key, rollout.spec.to.as_ref().map(|to| to.version.to_string()));
+            explain::rollback_command(&key.plugin, &key.selector.to_string(), to.as_deref())
+        }
+    };
     match failure.fault {
-        Fault::Trust => MEND_TRUST,
-        Fault::Release => PUSH_OTHER,
-        Fault::Host | Fault::Link | Fault::Interrupted | Fault::Withdrawn => PUSH_AGAIN,
+        Fault::Trust => format!("{MEND_TRUST}; then {again}"),
+        Fault::Release => PUSH_OTHER.to_owned(),
+        Fault::Host | Fault::Link | Fault::Interrupted | Fault::Withdrawn => {
+            format!("{MEND_HOST}; then {again}")
+        }
     }
 }
 

@@ -87,17 +87,18 @@ pub(crate) struct DesiredRow {
     pub(crate) healthy_deadline_ms: u64,
 }
 
-/// Orders the reports on one plugin of one host: only a greater key changes the row.
+/// Orders the reports on one plugin of one host: only a greater key changes the row. The newest stream wins: a host
+/// that has lost its memory answers lower generations than before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ReportKey {
-    /// The generation that the report answers.
-    pub(crate) generation: Generation,
-    /// Attempt of the trial.
-    pub(crate) attempt: u32,
     /// Number of the stream, counted per host by the controller ([`HostRow::session`]).
     pub(crate) session: u64,
     /// Number within the stream.
     pub(crate) sequence: u64,
+    /// The generation that the report answers.
+    pub(crate) generation: Generation,
+    /// Attempt of the trial.
+    pub(crate) attempt: u32,
 }
 
 /// What a host last said about one plugin.

@@ -111,7 +111,7 @@ fn reported(db: &Connection, row: &ReportedRow) -> Result<(), StoreError> {
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (host_id, plugin) DO UPDATE SET
             epoch = ?3, n = ?4, attempt = ?5, session = ?6, sequence = ?7, active = ?8, status = ?9
-         WHERE (?3, ?4, ?5, ?6, ?7) > (epoch, n, attempt, session, sequence)",
+         WHERE (?6, ?7, ?3, ?4, ?5) > (session, sequence, epoch, n, attempt)",
         params![
             row.host_id.to_string(),
             row.plugin,
