@@ -263,6 +263,8 @@ pub(crate) async fn only_a_greater_report_key_changes_the_row<S: Store>(open: im
     assert_eq!(store.snapshot().await.unwrap().reported, [reported(5, b"five")]);
     let mut next = reported(1, b"new session");
     next.key.session = 2;
+    // A host that has lost its memory answers lower generations.
+    next.key.generation.n = 1;
     store.commit(report(next.clone())).await.unwrap();
     store.commit(report(reported(6, b"old session"))).await.unwrap();
     assert_eq!(store.snapshot().await.unwrap().reported, [next]);

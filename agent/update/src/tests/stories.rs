@@ -117,6 +117,23 @@ fn what_was_rolled_back_is_nothing_to_return_to() {
 }
 
 #[test]
+fn a_previous_release_that_is_pushed_again_and_fails_is_nothing_to_return_to_any_more() {
+    let mut host = Host::running(&[1]);
+    let mut revision = installed(2);
+    revision.release.version = release(1).version;
+    host.feed(Fact::Told(offer(2, Target::Release(revision.release.clone()))));
+    host.run_to(Stage::Verifying);
+    host.outcome(Outcome::Verified(revision));
+    assert_eq!(host.run_honestly(), Stage::Committed);
+    assert_eq!(host.plugin.status().previous, Some(release(1)));
+    host.tell(3, 1);
+    host.run_to(Stage::Probing);
+    host.fail(Fault::Release, "PROBE_FAILED");
+    assert_eq!((host.stage(), host.plugin.status().previous), (Stage::Rejected, None));
+    assert_eq!(host.plugin.status().denied.len(), 1);
+}
+
+#[test]
 fn the_previous_release_returns_at_once() {
     let mut host = Host::running(&[1, 2]);
     host.tell_back(3, 1);
