@@ -29,6 +29,12 @@ pub(crate) struct Start {
     pub(crate) memory_bytes: u64,
     #[prost(uint32, tag = "4")]
     pub(crate) open_files: u32,
+    /// The sandbox level, as its place in `Level::ALL`.
+    #[prost(uint32, tag = "5")]
+    pub(crate) level: u32,
+    /// Threads that run calls, if the descriptor is known already: they start before the release is opened. 0: it is not.
+    #[prost(uint32, tag = "6")]
+    pub(crate) pool: u32,
 }
 
 /// How far the worker got.
@@ -46,9 +52,10 @@ pub(crate) enum Step {
     /// No sandbox.
     #[prost(message, tag = "2")]
     NoSandbox(NoSandbox),
-    /// Locked in; what follows is the release's doing. The value says nothing.
-    #[prost(bool, tag = "3")]
-    Sandboxed(bool),
+    /// Locked in; what follows is the release's doing. The value says what this host lacks of what the release needs; the
+    /// release is opened only if that is nothing.
+    #[prost(string, tag = "3")]
+    Sandboxed(String),
     /// The library was refused.
     #[prost(message, tag = "4")]
     Refused(Refused),
@@ -81,9 +88,8 @@ pub(crate) enum Refusal {
     SymbolMissing = 1,
     AbiMismatch = 2,
     DescriptorInvalid = 3,
-    /// Not the library's fault: one that it needs is missing on this host, or too old.
-    LibraryLacking = 4,
-    /// Nor this: the host gives this process no more threads.
+    /// Not the library's fault: the host gives this process no more threads. Believed only of a worker in which the release
+    /// has not run, or where nobody is blamed.
     NoThreads = 5,
 }
 

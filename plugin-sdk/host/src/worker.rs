@@ -42,7 +42,7 @@ pub struct WorkerSpec {
     pub descriptor: Option<Bytes>,
     /// What it may use.
     pub limits: Limits,
-    /// How strictly it is locked in.
+    /// How strictly it is locked in: exactly so, or not at all. [`crate::sandbox_level`] says what this host can give.
     pub level: Level,
     /// Where its log lines go.
     pub log: LogSink,

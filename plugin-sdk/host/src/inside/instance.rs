@@ -74,11 +74,6 @@ impl Instance {
         Self { plugin, occupancy, pointer: AtomicPtr::new(null_mut()) }
     }
 
-    /// Threads that may run calls at a time.
-    pub(super) const fn concurrency(&self) -> u32 {
-        self.plugin.parsed.concurrency
-    }
-
     /// Runs one request; an illegal or a late one is answered without asking the plugin.
     pub(super) fn run(&self, op: Op, job: &Job) -> Answer {
         if job.left().is_none() {

@@ -5,20 +5,23 @@ use super::{
     library::Plugin,
     occupancy::Occupancy,
     queue::Queue,
+    sink::Answer,
 };
 use crate::{
     POOL_MAX,
     frames::{FrameReader, Op, Parts, Request},
 };
+use fleetswap_plugin_abi::Status;
 use prost::Message;
-use std::{fs::File, io, thread, time::Instant};
+use std::{fs::File, io, sync::OnceLock, thread, time::Instant};
 
 /// Stack of the threads that run the plugin's `call` and `health`, in bytes of address space.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
 
 /// What the worker's threads share; it lives as long as the process.
 pub(super) struct Shared {
-    instance: Instance,
+    /// Set once the release is open. The host asks nothing before.
+    instance: OnceLock<Instance>,
     answers: Answers,
     control: Queue<(Op, Job)>,
     health: Queue<(Op, Job)>,
@@ -26,6 +29,34 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Without threads and without a release yet.
+    pub(super) fn new(socket: &'static File) -> &'static Self {
+        Box::leak(Box::new(Self {
+            instance: OnceLock::new(),
+            answers: Answers::new(socket),
+            control: Queue::new(),
+            health: Queue::new(),
+            calls: Queue::new(),
+        }))
+    }
+
+    /// Starts all threads but the control thread. They answer nothing before they are asked.
+    pub(super) fn start(&'static self, pool: u32, reader: FrameReader<&'static File>) -> io::Result<()> {
+        let spawn = |name: &str| thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
+        for _ in 0..pool.clamp(1, POOL_MAX) {
+            spawn("call").spawn(|| self.attend(&self.calls))?;
+        }
+        spawn("health").spawn(|| self.attend(&self.health))?;
+        spawn("reader").spawn(|| read(self, reader))?;
+        Ok(())
+    }
+
+    /// The release is open.
+    pub(super) fn set(&self, plugin: Plugin) {
+        // There is one release in a worker.
+        let _ = self.instance.set(Instance::new(plugin, Occupancy::default()));
+    }
+
     fn queue(&self, op: Op) -> &Queue<(Op, Job)> {
         match op {
             Op::Call => &self.calls,
@@ -46,31 +77,11 @@ impl Shared {
     fn attend(&self, queue: &Queue<(Op, Job)>) -> ! {
         loop {
             let (op, job) = queue.pop();
-            self.answers.send(job.request.id, self.instance.run(op, &job));
+            let answer =
+                self.instance.get().map_or(Answer::only(Status::ILLEGAL), |instance| instance.run(op, &job));
+            self.answers.send(job.request.id, answer);
         }
     }
-}
-
-/// Starts all threads but the control thread. They answer nothing before they are asked.
-pub(super) fn start(
-    plugin: Plugin,
-    socket: &'static File,
-    reader: FrameReader<&'static File>,
-) -> io::Result<&'static Shared> {
-    let shared: &'static Shared = Box::leak(Box::new(Shared {
-        instance: Instance::new(plugin, Occupancy::default()),
-        answers: Answers::new(socket),
-        control: Queue::new(),
-        health: Queue::new(),
-        calls: Queue::new(),
-    }));
-    let spawn = |name: &str| thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
-    for _ in 0..shared.instance.concurrency().clamp(1, POOL_MAX) {
-        spawn("call").spawn(|| shared.attend(&shared.calls))?;
-    }
-    spawn("health").spawn(|| shared.attend(&shared.health))?;
-    spawn("reader").spawn(|| read(shared, reader))?;
-    Ok(shared)
 }
 
 /// Hands requests out. The end of the socket is the end of the worker, whatever else runs in it.
