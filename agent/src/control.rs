@@ -19,6 +19,7 @@ use crate::{
     calls::Calls,
     link::{LinkState, Standing},
     logs::{Line, Logs},
+    sandbox::Told,
 };
 
 pub(crate) use status::{Release, Status, Trial};
@@ -35,6 +36,7 @@ pub(crate) struct Sources {
     pub(crate) calls: Arc<dyn Calls>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) link: watch::Receiver<LinkState>,
+    pub(crate) sandbox: Told,
     pub(crate) logs: Logs,
 }
 

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fleetswap_host::sandbox_level;
 use fleetswap_proto::{Explained, v1};
 use rustix::{
     fs::Mode,
@@ -38,6 +37,7 @@ use crate::{
     logs::{self, Logs},
     metrics::Metrics,
     run::{self, Running},
+    sandbox::Sandbox,
     serve::{bind_tcp, bind_unix, serve},
 };
 
@@ -59,6 +59,8 @@ pub(crate) struct Parts {
     pub(crate) fetcher: Fetcher,
     /// Limits of each worker.
     pub(crate) limits: fleetswap_host::Limits,
+    /// How each worker is kept.
+    pub(crate) sandbox: Sandbox,
     /// Log sinks for workers.
     pub(crate) logs: Logs,
     /// Counters of swaps and restarts.
@@ -122,7 +124,9 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
         tracing::warn!(code = &*code, why, fix, "{what}");
     }
     let identity = Identity::new(&host_id, &config.name).ok_or_else(bad_identity)?;
-    let link = Link::new(config.controller, identity.clone(), config.labels.clone(), facts());
+    let sandbox = Sandbox::set_up(config.sandbox_min, &config.limits);
+    let facts = host_facts(&sandbox.told.level);
+    let link = Link::new(config.controller, identity.clone(), config.labels.clone(), facts);
     let fetcher = Fetcher::new(state.blobs(), &link.endpoint, identity, &config.mirrors)?;
     let (standing, standing_seen) = watch::channel(Standing::default());
     let (desired, desired_seen) = watch::channel(None);
@@ -135,6 +139,7 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
         allow_dev_trust: config.allow_dev_trust,
         fetcher,
         limits: config.limits.clone(),
+        sandbox: sandbox.clone(),
         logs: logs.clone(),
         metrics: metrics.clone(),
         facts: link.facts.clone(),
@@ -149,6 +154,7 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
         calls: running.calls(),
         standing: standing_seen.clone(),
         link: link_seen,
+        sandbox: sandbox.told,
         logs,
     };
     let (admission, rest, mut others) = (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
@@ -229,17 +235,6 @@ fn fronts(
 
 async fn all(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}
-}
-
-/// What this machine is. Without a sandbox the agent still serves as a host that can be seen; loading is refused.
-fn facts() -> v1::HostFacts {
-    match sandbox_level() {
-        Ok(level) => host_facts(level.as_str()),
-        Err(error) => {
-            tracing::error!(code = error.code(), %error, "no plugin can be loaded on this host");
-            host_facts("")
-        }
-    }
 }
 
 fn remove_socket(path: &Path) {

@@ -127,9 +127,20 @@ fn world(
     clean_stop: bool,
     failures: mpsc::Sender<Explained>,
 ) -> Result<(World, StateDir), Explained> {
-    let Parts { state, trust, allow_dev_trust, fetcher, limits, logs, metrics, facts, desired: _, standing } =
-        parts;
-    let host = fleetswap_host::Launcher::start().map_err(|error| no_launcher(&error))?;
+    let Parts {
+        state,
+        trust,
+        allow_dev_trust,
+        fetcher,
+        limits,
+        sandbox,
+        logs,
+        metrics,
+        facts,
+        desired: _,
+        standing,
+    } = parts;
+    let host = fleetswap_host::Launcher::start_within(sandbox.cgroup).map_err(|error| no_launcher(&error))?;
     let shelf = Shelf { manifests: state.manifests(), blobs: state.blobs(), platform: facts.platform };
     if let Ok(trusted) = fleetswap_trust::trusted(&trust) {
         standing.send_modify(|standing| standing.metadata = convert::versions(trusted.versions()));
@@ -140,7 +151,7 @@ fn world(
         trust,
         allow_dev_trust,
         rules: Rules { platform: Some(native_platform()), glibc: Glibc::parse(&facts.glibc) },
-        launch: Arc::new(Launcher { host, limits, logs: logs.clone() }),
+        launch: Arc::new(Launcher { host, limits, level: sandbox.level, logs: logs.clone() }),
         standing,
         metrics,
         logs,

@@ -68,6 +68,7 @@ pub(super) fn status(status: &Status) -> String {
         (false, error) => format!("not connected: {error}"),
     };
     push(&mut text, &format!("controller {}  {link}", controller.address));
+    push(&mut text, &format!("sandbox {}", status.sandbox.line()));
     if status.plugins.is_empty() {
         push(&mut text, "no plugins yet");
         return text;

@@ -4,7 +4,7 @@ use fleetswap_proto::v1;
 use serde::{Deserialize, Serialize};
 
 use super::Sources;
-use crate::calls::PluginInfo;
+use crate::{calls::PluginInfo, sandbox::Told};
 
 /// The whole status.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub(crate) struct Status {
     pub(crate) controller: Controller,
     pub(crate) generation: Generation,
     pub(crate) metadata: Metadata,
+    /// How plugins are kept.
+    #[serde(default)]
+    pub(crate) sandbox: Told,
     pub(crate) plugins: Vec<Plugin>,
 }
 
@@ -131,6 +134,7 @@ impl Status {
                 snapshot: standing.metadata.snapshot,
                 targets: standing.metadata.targets,
             },
+            sandbox: sources.sandbox.clone(),
             plugins: plugins.map(|status| Plugin::of(info(&status.plugin), status)).collect(),
         }
     }

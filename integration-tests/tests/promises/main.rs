@@ -2,12 +2,14 @@
 
 mod arguments;
 mod attacks;
+mod binary;
 mod calls;
 mod common;
 mod demo;
 mod impostor;
 mod kills;
 mod late;
+mod levels;
 mod mirrors;
 mod offline;
 mod pages;
@@ -15,4 +17,5 @@ mod pushes;
 mod refusals;
 mod rest;
 mod state;
+mod useful;
 mod words;
