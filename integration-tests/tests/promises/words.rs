@@ -160,6 +160,7 @@ fn redactions() -> insta::Settings {
         (r"swap pause \d+ µs", "swap pause [n] µs"),
         (r"\d+ KiB|\d+ MiB", "[size]"),
         (r#""(kernel|glibc)": "[^"]+""#, r#""$1": "[fact]""#),
+        (r#""sandbox": "(standard|strict)""#, r#""sandbox": "[level]""#),
         (r"127\.0\.0\.1:\d+", "[address]"),
         (r"/[^ ]*/libclock", "[folder]/libclock"),
         (r#"/[^ ="]*/new-"#, "[folder]/new-"),
