@@ -161,6 +161,8 @@ fn redactions() -> insta::Settings {
         (r"\d+ KiB|\d+ MiB", "[size]"),
         (r#""(kernel|glibc)": "[^"]+""#, r#""$1": "[fact]""#),
         (r#""sandbox": "(standard|strict)""#, r#""sandbox": "[level]""#),
+        (r"-linux-gnu +(standard|strict) +", "-linux-gnu  [level]  "),
+        ("SANDBOX +RUNS", "SANDBOX  RUNS"),
         (r"127\.0\.0\.1:\d+", "[address]"),
         (r"/[^ ]*/libclock", "[folder]/libclock"),
         (r#"/[^ ="]*/new-"#, "[folder]/new-"),

@@ -380,6 +380,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_process_does_after_its_end_has_begun_is_no_breach_of_the_protocol() {
+        let pid = std::process::Command::new("sh").args(["-c", "kill -KILL $$"]).spawn().unwrap().id();
+        let child = Child::adopt(pid).unwrap();
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), ended).unwrap();
+        // Nobody has looked yet: the task that reaps it runs at the next await.
+        let process = Process::watch(child, &Limits::default()).unwrap();
+        process.kill(Cause::Protocol("it closed its socket".into()));
+        assert_eq!(process.exited().await, Cause::Signal(libc::SIGKILL));
+    }
+
+    #[tokio::test]
     async fn an_exit_is_told_from_a_signal_that_was_not_the_hosts() {
         let end = async |script: &str| {
             let pid = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap().id();

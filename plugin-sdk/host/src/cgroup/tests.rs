@@ -110,10 +110,10 @@ async fn the_cause_of_a_death_is_read_before_the_leaf_goes() {
     let folder = tree("memory pids");
     let cgroup = take(folder.path()).unwrap();
     for (kills, cause) in [(0, Cause::Signal(9)), (1, Cause::Memory { seen: 512 << 20, limit: 512 << 20 })] {
-        let script = Command::new("sh").args(["-c", "kill -KILL $$"]).spawn().unwrap();
-        let group = cgroup.hold(script.id(), &Limits::default()).unwrap();
+        let pid = Command::new("sh").args(["-c", "kill -KILL $$"]).spawn().unwrap().id();
+        let group = cgroup.hold(pid, &Limits::default()).unwrap();
         put(group.folder(), "memory.events", format!("oom_kill {kills}\n")).unwrap();
-        let child = Child::adopt(script.id()).unwrap().held_by(group);
+        let child = Child::adopt(pid).unwrap().held_by(group);
         let process = Process::watch(child, &Limits::default()).unwrap();
         assert_eq!(process.exited().await, cause);
         assert_eq!(leaves(folder.path()), ["agent"], "it went with the process");
