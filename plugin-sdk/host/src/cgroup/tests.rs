@@ -1,6 +1,10 @@
 //! The tree as this program divides it: in a folder on a disk, and in the kernel's own where that can be had.
 use super::*;
-use crate::{Cause, process::Child, process::Process};
+use crate::{
+    Cause, POOL_MAX,
+    limits::OWN_THREADS,
+    process::{Child, Process},
+};
 use std::process::Command;
 
 /// A folder with the files that the kernel would have put into it.
@@ -55,11 +59,12 @@ fn a_worker_has_a_leaf_with_its_limits_as_long_as_it_lives() {
     let limits = Limits { memory_bytes: 1 << 20, threads: 7, cpu_percent: Some(150), ..Limits::default() };
     let group = cgroup.hold(42, &limits).unwrap();
     let leaf = folder.path().join("worker-42");
+    let most = (7 + OWN_THREADS + POOL_MAX).to_string();
     let expected = [
         ("memory.max", "1048576"),
         ("memory.swap.max", "0"),
         ("memory.oom.group", "1"),
-        ("pids.max", "74"),
+        ("pids.max", most.as_str()),
         ("cpu.max", "150000 100000"),
         ("cgroup.procs", "42"),
     ];
