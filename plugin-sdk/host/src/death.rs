@@ -74,6 +74,7 @@ impl Death {
         for line in crash.iter().flat_map(|crash| crash.lines()) {
             tail.say(line);
         }
+        tail.close();
         Self { crash, ..Self::new(cause, running, tail.text()) }
     }
 

@@ -10,13 +10,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// How long a worker may go on after it wrote that it crashes. A flood of lines can hold up the rest of the record.
-const CRASH_MAX: Duration = Duration::from_secs(5);
+const CRASH_MAX: Duration = Duration::from_secs(3);
 
 /// The last lines, at most [`TAIL_MAX`] bytes, and the record of a crash.
 #[derive(Debug)]
 pub(crate) struct Tail {
     kept: Mutex<Lines>,
-    sink: LogSink,
     /// Of the plugin's library.
     build_id: Option<String>,
     crashed: CancellationToken,
@@ -28,13 +27,15 @@ struct Lines {
     lines: VecDeque<String>,
     bytes: usize,
     crash: Option<CrashRecord>,
+    /// Let go at the end, so that whoever reads it sees that.
+    sink: LogSink,
 }
 
 impl Tail {
     /// An empty tail of a worker with a library of this build id. Lines go on to the sink.
     pub(crate) fn new(sink: LogSink, build_id: Option<String>) -> Self {
         let (crashed, ended) = (CancellationToken::new(), CancellationToken::new());
-        Self { kept: Mutex::default(), sink, build_id, crashed, ended }
+        Self { kept: Mutex::new(Lines { sink, ..Lines::default() }), build_id, crashed, ended }
     }
 
     /// Takes a line, dropping the oldest ones beyond the bound.
@@ -46,8 +47,9 @@ impl Tail {
             let Some(oldest) = tail.lines.pop_front() else { break };
             tail.bytes -= oldest.len() + 1;
         }
+        let sink = tail.sink.clone();
         drop(tail);
-        self.sink.send(line);
+        sink.send(line);
     }
 
     /// A line of the host's own.
@@ -92,6 +94,11 @@ impl Tail {
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing follows any more.
+    pub(crate) fn close(&self) {
+        self.lock().sink = LogSink::discard();
     }
 
     /// All lines, each with its end.

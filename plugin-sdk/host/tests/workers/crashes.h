@@ -1,7 +1,7 @@
 /* The specimen's ways to crash. Part of specimen.c. */
 /* Each in a function of its own, so that a backtrace can name it. */
 #define OWN __attribute__((noinline, noclone))
-static volatile long zero;
+static volatile long zero, one = 1;
 
 OWN int touch_nothing(void) {
     *(volatile int *)16 = 1;
@@ -9,7 +9,7 @@ OWN int touch_nothing(void) {
 }
 
 OWN long divide(void) {
-    return 1 / zero;
+    return one / zero;
 }
 
 OWN int call_nothing(void) {
@@ -21,7 +21,7 @@ OWN int give_up(void) {
     abort();
 }
 
-OWN int send(int signal) {
+OWN int raise_it(int signal) {
     return raise(signal) + 1;
 }
 
@@ -69,7 +69,7 @@ OWN int lie(const char *end) {
     return 1;
 }
 
-static fleetswap_status crash(struct fleetswap_bytes input, const struct fleetswap_sink *out) {
+OWN fleetswap_status crash(struct fleetswap_bytes input, const struct fleetswap_sink *out) {
     char what[32] = {0};
     memcpy(what, input.data, input.len < 31 ? input.len : 31);
 #define CRASH(name, how) if (!strcmp(what, name) && how) return say(out, "alive");
@@ -78,9 +78,9 @@ static fleetswap_status crash(struct fleetswap_bytes input, const struct fleetsw
     CRASH("null call", call_nothing())
     CRASH("abort", give_up())
     CRASH("ill", (__builtin_trap(), 1))
-    CRASH("bus", send(SIGBUS))
-    CRASH("trap", send(SIGTRAP))
-    CRASH("sys", send(SIGSYS))
+    CRASH("bus", raise_it(SIGBUS))
+    CRASH("trap", raise_it(SIGTRAP))
+    CRASH("sys", raise_it(SIGSYS))
     CRASH("overflow", overflow((char[]){0}))
     CRASH("thread", crash_in_thread(0))
     CRASH("thread overflow", crash_in_thread(what))

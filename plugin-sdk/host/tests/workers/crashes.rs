@@ -53,9 +53,9 @@ pub(crate) async fn each_deadly_signal_leaves_a_record() {
         ("fpe", libc::SIGFPE, "divide", None),
         ("abort", libc::SIGABRT, "give_up", None),
         ("ill", libc::SIGILL, "crash", None),
-        ("bus", libc::SIGBUS, "send", None),
-        ("trap", libc::SIGTRAP, "send", None),
-        ("sys", libc::SIGSYS, "send", None),
+        ("bus", libc::SIGBUS, "raise_it", None),
+        ("trap", libc::SIGTRAP, "raise_it", None),
+        ("sys", libc::SIGSYS, "raise_it", None),
     ] {
         if how == "fpe" && cfg!(not(target_arch = "x86_64")) {
             // There a division by zero is no fault.
