@@ -141,7 +141,11 @@ fn perform(command: Command) -> Result<ExitCode, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     if let Command::Logs(LogsOf { plugin, follow: true, lines, .. }) = &command {
         let lines = lines.unwrap_or(follow::LINES);
-        return Ok(runtime.block_on(Box::pin(follow::follow(&config.control_socket, (plugin, lines), form)))?);
+        return Ok(runtime.block_on(Box::pin(follow::follow(
+            &config.control_socket,
+            (plugin, lines),
+            form,
+        )))?);
     }
     let text = runtime.block_on(Box::pin(asked(command, &config, form)))?;
     text.map_or(Ok(()), |text| output::data(&text))?;

@@ -135,9 +135,14 @@ async fn a_follower_is_told_what_was_what_comes_and_that_the_agent_stops() {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let events: Vec<Event> =
         body.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
-    let texts: Vec<&str> =
-        events.iter().filter_map(|event| if let Event::Line(line) = event { Some(&*line.text) } else { None }).collect();
-    assert_eq!((events.first(), events.last()), (Some(&Event::Following { known: true }), Some(&Event::Stopping)));
+    let texts: Vec<&str> = events
+        .iter()
+        .filter_map(|event| if let Event::Line(line) = event { Some(&*line.text) } else { None })
+        .collect();
+    assert_eq!(
+        (events.first(), events.last()),
+        (Some(&Event::Following { known: true }), Some(&Event::Stopping))
+    );
     assert_eq!((texts, events.len()), (vec!["two", "three"], 4));
 }
 

@@ -134,8 +134,7 @@ async fn a_follower_that_is_too_slow_loses_lines_and_is_told_how_many() {
 #[tokio::test]
 async fn followers_are_bounded_and_leave_nothing_behind() {
     let logs = Logs::default();
-    let all: Vec<_> =
-        (0..FOLLOWERS_MAX).map(|n| logs.follow(&format!("p{n}"), 0).unwrap()).collect();
+    let all: Vec<_> = (0..FOLLOWERS_MAX).map(|n| logs.follow(&format!("p{n}"), 0).unwrap()).collect();
     assert_eq!(logs.follow("clock", 0).unwrap_err(), TooMany);
     drop(all);
     let one = logs.follow("clock", 0).unwrap();

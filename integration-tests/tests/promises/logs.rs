@@ -75,7 +75,10 @@ fn a_follower_sees_a_line_that_is_written_after_it_began_with_release_and_rollou
     assert_eq!(follower.wait()?.code(), Some(130), "as every command that Ctrl-C ends");
     let text = agent.run(["logs", "talker", "-n", "2"])?.expect(0)?.stdout;
     let id = &rollout["to"]["release_id"].as_str().context("an id")?[..12];
-    let wanted = format!(" 1.0.0 {id} {} info  plugin a new line\n", rollout["rollout_id"].as_str().unwrap_or_default());
+    let wanted = format!(
+        " 1.0.0 {id} {} info  plugin a new line\n",
+        rollout["rollout_id"].as_str().unwrap_or_default()
+    );
     ensure!(text.ends_with(&wanted) && text.lines().count() == 2, "{text}");
     Ok(())
 }
@@ -160,8 +163,7 @@ fn a_flood_is_cut_and_counted_and_takes_neither_memory_nor_other_calls() -> Resu
     install(&fleet, &talker(&fleet, "1.0.0", &[])?)?;
     let agent = &fleet.agents[0];
     say(agent, "the start")?;
-    let [quick, stopped] =
-        ["quick", "stopped"].map(|name| follow(agent, name, &["-n", "1", "-o", "json"]));
+    let [quick, stopped] = ["quick", "stopped"].map(|name| follow(agent, name, &["-n", "1", "-o", "json"]));
     let (quick, stopped) = (quick?, stopped?);
     quick.wait_for_line("the start")?;
     stopped.wait_for_line("the start")?;
@@ -222,7 +224,9 @@ fn a_crash_under_load_is_in_the_log_with_its_place_in_the_library() -> Result<()
             let caller = caller.clone();
             load.spawn(async move {
                 for _ in 0..50 {
-                    caller.call("talker", "say", Bytes::from_static(b"busy"), Duration::from_secs(20)).await?;
+                    caller
+                        .call("talker", "say", Bytes::from_static(b"busy"), Duration::from_secs(20))
+                        .await?;
                 }
                 anyhow::Ok(())
             });
@@ -262,7 +266,10 @@ fn a_push_that_crashes_tells_the_operator_where() -> Result<()> {
     install(&fleet, &talker(&fleet, "1.0.0", &[])?)?;
     let plugin = talker(&fleet, "1.1.0", &["FALLS_IN_HEALTH"])?;
     let said = fleet.controller(Fleet::push_arguments(&plugin, &QUICK))?.expect(3)?.stdout;
-    ensure!(said.contains("signal 11 (SIGSEGV)") && said.contains(", in thread health at talker+0x"), "{said}");
+    ensure!(
+        said.contains("signal 11 (SIGSEGV)") && said.contains(", in thread health at talker+0x"),
+        "{said}"
+    );
     let shown = fleet.controller(["status", "r-000002", "-o", "json"])?.expect(3)?.json()?;
     let failure = &shown["rollout"]["failure"];
     assert_eq!(failure["code"], "WORKER_DIED");

@@ -187,7 +187,10 @@ mod tests {
         }
         let death = Death::report(Cause::Signal(libc::SIGABRT), Vec::new(), &tail);
         assert_eq!(death.to_string(), "the worker ended by signal 6 (SIGABRT), in thread call-1");
-        assert!(death.log_tail.starts_with("crash: SIGABRT (sent by a thread) in thread call-1"), "{death:?}");
+        assert!(
+            death.log_tail.starts_with("crash: SIGABRT (sent by a thread) in thread call-1"),
+            "{death:?}"
+        );
         assert_eq!(death.crash.unwrap().build_id.as_deref(), Some("1a"));
     }
 }

@@ -125,8 +125,8 @@ impl CrashRecord {
     /// `SIGSEGV (MAPERR at 0x10)`.
     fn signal_words(&self) -> String {
         let name = super::signal_short(self.signal).unwrap_or("signal");
-        let code = code_name(self.signal, self.code)
-            .map_or_else(|| format!("code {}", self.code), Into::into);
+        let code =
+            code_name(self.signal, self.code).map_or_else(|| format!("code {}", self.code), Into::into);
         match self.address {
             Some(address) => format!("{name} ({code} at {address:#x})"),
             None => format!("{name} ({code})"),
@@ -222,15 +222,36 @@ mod tests {
     #[test]
     fn what_no_handler_writes_is_no_record() {
         for line in [
-            "crash", "crash 11", "crash 9 1 0x0 1 call", "crash 11 1 0 1 call", "crash x 1 0x0 1 call",
-            "crash 11 1 0x0 -1 call", "crash 11 1 0x0 1", "crash 11 1 0x+1 1 call", "crash 11 1 0x 1 call",
-            "crash 11 1 0x0 1 a\u{1b}[0m", "crash 11 1 0x0 1 \u{e9}", "", " ", "Crash 11 1 0x0 1 call",
+            "crash",
+            "crash 11",
+            "crash 9 1 0x0 1 call",
+            "crash 11 1 0 1 call",
+            "crash x 1 0x0 1 call",
+            "crash 11 1 0x0 -1 call",
+            "crash 11 1 0x0 1",
+            "crash 11 1 0x+1 1 call",
+            "crash 11 1 0x 1 call",
+            "crash 11 1 0x0 1 a\u{1b}[0m",
+            "crash 11 1 0x0 1 \u{e9}",
+            "",
+            " ",
+            "Crash 11 1 0x0 1 call",
             "crash 11 1 0x00000000000000001f00 1 this name is longer than any thread's",
         ] {
             assert_eq!(head(line), None, "{line:?}");
         }
-        for line in ["frames", "frames ", "frames a", "frames a+", "frames +0x1", "frames a+0xG", "frames a/b+0x1",
-            "frames a+0x1  b+0x2", "frames 0x11111111111111111", "frames a\u{7}+0x1"] {
+        for line in [
+            "frames",
+            "frames ",
+            "frames a",
+            "frames a+",
+            "frames +0x1",
+            "frames a+0xG",
+            "frames a/b+0x1",
+            "frames a+0x1  b+0x2",
+            "frames 0x11111111111111111",
+            "frames a\u{7}+0x1",
+        ] {
             assert_eq!(frames(line), None, "{line:?}");
         }
         assert_eq!(RecordLine::parse(b"crash 11 1 0x0 1 \xff"), None);
@@ -254,7 +275,10 @@ mod tests {
     fn a_stack_that_could_not_be_walked_is_said_to_be_so() {
         let record = head("crash 6 -6 - 5 x").unwrap();
         assert_eq!(record.lines()[1], "crash: the stack could not be walked");
-        assert_eq!(record.lines()[0], "crash: SIGABRT (sent by a thread) in thread x (tid 5), build id unknown");
+        assert_eq!(
+            record.lines()[0],
+            "crash: SIGABRT (sent by a thread) in thread x (tid 5), build id unknown"
+        );
         assert_eq!(record.to_string(), "in thread x");
     }
 }

@@ -19,15 +19,8 @@ use std::{
 };
 
 /// Signals that a broken program gets, and that end it.
-pub(crate) const FATAL: [i32; 7] = [
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGILL,
-    libc::SIGABRT,
-    libc::SIGTRAP,
-    libc::SIGSYS,
-];
+pub(crate) const FATAL: [i32; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS];
 /// Bytes of the stack that the handler runs on, since the thread's own may be what has run out.
 const STACK_BYTES: usize = 64 * 1024;
 /// How long a full log pipe may hold up the record, in milliseconds. A flood is read at least once a second.
@@ -143,8 +136,7 @@ unsafe fn write_record(
 
 /// Where memory was touched, or which instruction is at fault; None for a signal that somebody sent.
 fn fault_address(info: &libc::siginfo_t) -> Option<usize> {
-    let has_address =
-        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL].contains(&info.si_signo);
+    let has_address = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL].contains(&info.si_signo);
     // SAFETY: for these signals and codes the kernel filled in the address.
     (has_address && (1..SI_KERNEL).contains(&info.si_code)).then(|| unsafe { info.si_addr() } as usize)
 }

@@ -132,7 +132,9 @@ mod tests {
     #[test]
     fn the_first_record_of_a_crash_is_the_one_that_counts() {
         let tail = Tail::new(LogSink::discard(), None);
-        for line in ["frames early+0x1", "crash 11 1 0x0 1 a", "crash 6 0 - 2 b", "frames x+0x1", "frames y+0x2"] {
+        for line in
+            ["frames early+0x1", "crash 11 1 0x0 1 a", "crash 6 0 - 2 b", "frames x+0x1", "frames y+0x2"]
+        {
             tail.note(RecordLine::parse(line.as_bytes()).unwrap());
         }
         let crash = tail.crash().unwrap();

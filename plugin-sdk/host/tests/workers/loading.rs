@@ -119,7 +119,11 @@ pub(crate) async fn a_constructor_that_crashes_is_a_crash_of_the_release() {
         assert_eq!(death.running, ["the loading"]);
         let (own, crash) = error.log_tail().split_at("constructor ran\n".len());
         assert_eq!(own, "constructor ran\n", "{act}");
-        assert_eq!(crash.starts_with("crash: SIG"), matches!(death.cause, Cause::Signal(_)), "{act}: {crash}");
+        assert_eq!(
+            crash.starts_with("crash: SIG"),
+            matches!(death.cause, Cause::Signal(_)),
+            "{act}: {crash}"
+        );
     }
 }
 

@@ -20,8 +20,10 @@ const STOP: c_int = 4;
 
 // The unwinder of the C compiler, with which this program is linked anyway.
 unsafe extern "C" {
-    fn _Unwind_Backtrace(visit: extern "C" fn(*mut Context, *mut c_void) -> c_int, data: *mut c_void)
-    -> c_int;
+    fn _Unwind_Backtrace(
+        visit: extern "C" fn(*mut Context, *mut c_void) -> c_int,
+        data: *mut c_void,
+    ) -> c_int;
     fn _Unwind_GetIPInfo(context: *mut Context, before: *mut c_int) -> usize;
 }
 
