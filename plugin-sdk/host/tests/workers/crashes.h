@@ -69,6 +69,22 @@ OWN int lie(const char *end) {
     return 1;
 }
 
+/* A little more than what is read in a second, so that the rest is in the pipe when the worker dies. */
+OWN int flood_and_fall(void) {
+    char line[4096];
+    memset(line, 'x', sizeof line);
+    line[sizeof line - 1] = '\n';
+    for (int n = 0; n < 1024 + 4; n++) (void)!write(1, line, sizeof line);
+    return touch_nothing() + 1;
+}
+
+/* Bytes of the stack that a signal handler has here. */
+OWN long room(void) {
+    stack_t stack = {0};
+    sigaltstack(0, &stack);
+    return stack.ss_flags & SS_DISABLE ? 0 : stack.ss_size;
+}
+
 OWN fleetswap_status crash(struct fleetswap_bytes input, const struct fleetswap_sink *out) {
     char what[32] = {0};
     memcpy(what, input.data, input.len < 31 ? input.len : 31);
@@ -89,6 +105,7 @@ OWN fleetswap_status crash(struct fleetswap_bytes input, const struct fleetswap_
     CRASH("lost stack", lose_the_stack())
     CRASH("lie", lie(""))
     CRASH("lie and exit", lie("x"))
-    CRASH("flood", (flood((struct fleetswap_bytes){(const uint8_t *)"200000", 6}, out), touch_nothing()))
+    CRASH("flood", flood_and_fall())
+    CRASH("room", snprintf(what, sizeof what, "%ld", room()) < 0)
     return say(out, what);
 }

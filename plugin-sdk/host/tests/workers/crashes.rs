@@ -1,10 +1,10 @@
 //! Workers that crash, and what they still say of it.
-use crate::plugin::{HONEST, LAUNCHER, PATIENCE, active, launch, rusty_with, spec, specimen};
+use crate::plugin::{HONEST, LAUNCHER, PATIENCE, active, ask, launch, rusty_with, spec, specimen};
 use bytes::Bytes;
 use fleetswap_host::{
     CallError, Cause, CrashRecord, Death, Frame, Image, LoadError, LogSink, LogSource, WorkerSpec,
 };
-use object::{Object, ObjectSymbol};
+use object::{Object, ObjectSegment, ObjectSymbol};
 use std::sync::{Arc, Mutex};
 
 /// How a worker of the specimen ends that is told to crash in a call.
@@ -31,6 +31,14 @@ fn functions(image: &Image, frames: &[Frame]) -> Vec<String> {
         symbol.map_or_else(|| format!("{frame}"), |symbol| symbol.name().unwrap().to_owned())
     })
     .collect()
+}
+
+/// So many bytes of the library's code at an address.
+#[cfg(target_arch = "x86_64")]
+fn code(image: &Image, address: u64, count: u64) -> Vec<u8> {
+    let library = object::File::parse(image.bytes()).unwrap();
+    let found = library.segments().find_map(|segment| segment.data_range(address, count).unwrap());
+    found.unwrap().to_vec()
 }
 
 fn build_id(image: &Image) -> String {
@@ -81,10 +89,12 @@ pub(crate) async fn the_frames_of_a_crash_are_those_of_the_library() {
     let death = crash("segv").await;
     let frames = &record(&death).frames;
     assert_eq!(functions(&HONEST, frames), ["touch_nothing", "crash", "call"]);
-    let instruction = usize::try_from(frames[0].offset).unwrap();
-    let library = object::File::parse(HONEST.bytes()).unwrap();
-    let symbol = library.symbols().find(|symbol| symbol.name() == Ok("touch_nothing")).unwrap();
-    assert!(symbol.address() as usize <= instruction, "{frames:?}");
+    #[cfg(target_arch = "x86_64")]
+    {
+        // `movl $1, 16`, and the end of the call that led there.
+        assert_eq!(code(&HONEST, frames[0].offset, 5), [0xc7, 0x04, 0x25, 16, 0]);
+        assert_eq!(code(&HONEST, frames[1].offset - 4, 1), [0xe8]);
+    }
     // The worker's own frames are below it, down to where the thread began.
     let program = std::env::current_exe().unwrap();
     let program = program.file_name().unwrap().to_string_lossy();
@@ -133,6 +143,14 @@ pub(crate) async fn a_stack_overflow_of_a_call_leaves_a_record() {
     assert_eq!((record.signal, record.frames.len()), (libc::SIGSEGV, 64));
     assert!(functions(&HONEST, &record.frames).iter().all(|name| name == "overflow"), "{record:?}");
     assert!(death.log_tail.ends_with("crash: 32 more frames\n"), "{}", death.log_tail);
+}
+
+pub(crate) async fn every_thread_that_runs_the_plugin_has_room_for_the_handler() {
+    let worker = active().await;
+    for _ in 0..8 {
+        let room = ask(&worker, "crash", "room").await;
+        assert!(room.parse::<u64>().unwrap() >= 64 * 1024, "{room} bytes");
+    }
 }
 
 pub(crate) async fn a_crash_while_loading_and_in_a_control_function_leaves_a_record() {
@@ -218,7 +236,8 @@ pub(crate) async fn a_worker_that_says_that_it_crashed_and_goes_on_is_ended() {
 
 pub(crate) async fn a_crash_behind_a_flood_of_lines_still_leaves_its_record() {
     let death = crash("flood").await;
-    assert_eq!(functions(&HONEST, &record(&death).frames), ["touch_nothing", "crash", "call"]);
+    let flood = ["touch_nothing", "flood_and_fall", "crash", "call"];
+    assert_eq!(functions(&HONEST, &record(&death).frames), flood);
     assert!(death.log_tail.contains("lines were dropped"), "the flood was none");
 }
 

@@ -74,6 +74,7 @@ tests! {
         an_abort_is_told_with_the_frame_that_gave_up,
         a_rust_plugin_that_aborts_at_a_panic_leaves_a_record,
         a_stack_overflow_of_a_call_leaves_a_record,
+        every_thread_that_runs_the_plugin_has_room_for_the_handler,
         a_crash_while_loading_and_in_a_control_function_leaves_a_record,
         a_crash_in_a_thread_of_the_plugin_names_it,
         a_thread_of_the_plugin_that_overflows_its_stack_ends_the_worker,
