@@ -10,6 +10,7 @@ mod impostor;
 mod kills;
 mod late;
 mod levels;
+mod logs;
 mod mirrors;
 mod offline;
 mod pages;

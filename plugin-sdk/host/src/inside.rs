@@ -3,6 +3,7 @@
 //! Order matters here: the worker ties its life to its host's, arranges its descriptors, loads what a plugin may
 //! need of the system's libraries, locks itself in, and only then opens the release.
 mod answers;
+mod crash;
 mod instance;
 mod library;
 mod occupancy;
@@ -10,6 +11,8 @@ mod queue;
 mod serve;
 mod sink;
 mod table;
+
+pub(crate) use crash::FATAL;
 
 use crate::{
     Level, Limits,
@@ -74,6 +77,7 @@ fn start(host: Option<OsString>) -> io::Result<&'static Shared> {
     }
     name_process(&start.plugin);
     let lacking = library::lacking(&library::preload());
+    crash::install(&start.plugin);
     let limits =
         Limits { memory_bytes: start.memory_bytes, open_files: start.open_files, ..Limits::default() };
     if let Err(error) = lock_in(&limits, start.level) {
@@ -98,6 +102,7 @@ fn start(host: Option<OsString>) -> io::Result<&'static Shared> {
         return Err(io::Error::other("the release was not opened; the host knows why"));
     }
     let plugin = library::load().map_err(|refused| refuse(socket, Step::Refused(refused)))?;
+    crash::loaded();
     let (descriptor, concurrency) = (plugin.descriptor.clone(), plugin.parsed.concurrency);
     shared.set(plugin);
     if let Some(reader) = reader {

@@ -21,7 +21,7 @@ mod sandbox;
 mod worker;
 
 pub use cgroup::{Cgroup, NoCgroup};
-pub use death::{Cause, Death};
+pub use death::{Cause, CrashRecord, Death, Frame};
 pub use error::{CallError, LoadError};
 pub use fault::Fault;
 pub use gate::{EnterError, Gate, Guard, Pressure, QUEUE_BYTES_MAX, QUEUE_CALLS_MAX, Retired, WORK_RESERVE};

@@ -1,6 +1,7 @@
 //! Serve: the worker's threads, from the first request to the end of the socket.
 use super::{
     answers::Answers,
+    crash,
     instance::{Instance, Job},
     library::Plugin,
     occupancy::Occupancy,
@@ -43,10 +44,10 @@ impl Shared {
     /// Starts all threads but the control thread. They answer nothing before they are asked.
     pub(super) fn start(&'static self, pool: u32, reader: FrameReader<&'static File>) -> io::Result<()> {
         let spawn = |name: &str| thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
-        for _ in 0..pool.clamp(1, POOL_MAX) {
-            spawn("call").spawn(|| self.attend(&self.calls))?;
+        for number in 1..=pool.clamp(1, POOL_MAX) {
+            spawn(&format!("call-{number}")).spawn(|| self.begin(&self.calls))?;
         }
-        spawn("health").spawn(|| self.attend(&self.health))?;
+        spawn("health").spawn(|| self.begin(&self.health))?;
         spawn("reader").spawn(|| read(self, reader))?;
         Ok(())
     }
@@ -71,6 +72,12 @@ impl Shared {
     /// one that ran the constructors.
     pub(super) fn serve(&self) -> ! {
         self.attend(&self.control)
+    }
+
+    /// As [`Shared::attend`], on a thread that has just been started.
+    fn begin(&self, queue: &Queue<(Op, Job)>) -> ! {
+        crash::ready();
+        self.attend(queue)
     }
 
     /// Runs what comes into one queue, for ever.
