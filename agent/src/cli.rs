@@ -4,6 +4,7 @@ mod ask;
 mod door;
 mod failure;
 mod output;
+mod overrides;
 mod refusal;
 mod usage;
 
@@ -15,7 +16,8 @@ use tokio::runtime::Builder;
 
 use crate::{
     config::{self, Config},
-    daemon,
+    daemon::{self, Conduct},
+    run::Verb,
 };
 use failure::Failure;
 
@@ -30,13 +32,28 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the daemon until SIGTERM or SIGINT.
-    Daemon(Common),
+    Daemon(Daemon),
     /// Shows how this host stands: its plugins, its controller.
     Status(Common),
     /// Calls a function of a plugin through the front.
     Call(Call),
     /// Shows the last log lines of a plugin.
     Logs(LogsOf),
+    /// Keeps a plugin as it is on this host, whatever the controller says.
+    Hold(overrides::Order),
+    /// Lifts a hold: the controller decides about the plugin again.
+    Release(overrides::Order),
+    /// Returns a plugin to the release before, and holds it there; needs no controller.
+    Rollback(overrides::Order),
+}
+
+#[derive(Args, Debug)]
+struct Daemon {
+    /// Starts no plugin: only status, logs and orders are answered, and callers get 503.
+    #[arg(long)]
+    safe: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args, Debug)]
@@ -86,9 +103,11 @@ enum Form {
 impl Command {
     fn common(&self) -> &Common {
         match self {
-            Self::Daemon(common) | Self::Status(common) => common,
+            Self::Daemon(daemon) => &daemon.common,
+            Self::Status(common) => common,
             Self::Call(call) => &call.common,
             Self::Logs(logs) => &logs.common,
+            Self::Hold(order) | Self::Release(order) | Self::Rollback(order) => &order.common,
         }
     }
 }
@@ -128,8 +147,8 @@ fn wanted_form(args: impl Iterator<Item = String>) -> Form {
 fn perform(command: Command) -> Result<(), Failure> {
     let Common { config, output: form } = command.common();
     let (config, form) = (Config::load(config)?, *form);
-    if matches!(command, Command::Daemon(_)) {
-        return Ok(daemon::run(config)?);
+    if let Command::Daemon(Daemon { safe, .. }) = command {
+        return Ok(daemon::run(config, if safe { Conduct::Safe } else { Conduct::Normal })?);
     }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     let text = runtime.block_on(Box::pin(asked(command, &config, form)))?;
@@ -152,12 +171,24 @@ async fn asked(command: Command, config: &Config, form: Form) -> Result<Option<S
             }
             if form == Form::Json { output::json(&reply) } else { output::logs(&reply) }
         }
+        Command::Hold(order) => ordered(config, form, (Verb::Hold, order)).await?,
+        Command::Release(order) => ordered(config, form, (Verb::Release, order)).await?,
+        Command::Rollback(order) => ordered(config, form, (Verb::RollBack, order)).await?,
         Command::Call(call) => {
             let path = [call.plugin.as_str(), call.function.as_str()];
             let reply = ask::call(&config.front.socket, path, call.input, call.timeout).await?;
             if form == Form::Json { output::json(&reply) } else { reply.text() }
         }
     }))
+}
+
+async fn ordered(
+    config: &Config,
+    form: Form,
+    (verb, order): (Verb, overrides::Order),
+) -> Result<String, Explained> {
+    let reply = ask::order(&config.control_socket, verb, (&order.plugin, order.reason)).await?;
+    Ok(if form == Form::Json { output::json(&reply) } else { overrides::text(verb, &reply) })
 }
 
 /// The runtime could not be made.

@@ -1,5 +1,6 @@
 //! The control socket: what `agent status` and `agent logs` ask. Only the agent's own user may open it.
 
+mod overrides;
 mod status;
 
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use crate::{
     calls::Calls,
     link::{LinkState, Standing},
     logs::{Line, Logs},
+    run::Orders,
 };
 
-pub(crate) use status::{Release, Status, Trial};
+pub(crate) use overrides::{Door, Ordered, OverrideReply, word};
+pub(crate) use status::{LocalOverride, Release, Status, Trial};
 
 /// Permission bits of the socket.
 pub(crate) const SOCKET_MODE: u32 = 0o600;
@@ -33,6 +36,7 @@ pub(crate) struct Sources {
     pub(crate) host_id: String,
     pub(crate) controller: String,
     pub(crate) calls: Arc<dyn Calls>,
+    pub(crate) orders: Orders,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) link: watch::Receiver<LinkState>,
     pub(crate) logs: Logs,
@@ -52,9 +56,10 @@ pub(crate) struct ErrorReply {
     pub(crate) error: Explained,
 }
 
-/// `GET /status` and `GET /logs/{plugin}`.
+/// `GET /status`, `GET /logs/{plugin}`, and the orders of an operator.
 pub(crate) fn router(sources: Sources) -> Router {
-    Router::new().route("/status", get(status)).route("/logs/{plugin}", get(logs)).with_state(sources)
+    let asked = Router::new().route("/status", get(status)).route("/logs/{plugin}", get(logs));
+    asked.merge(overrides::router()).with_state(sources)
 }
 
 async fn status(State(sources): State<Sources>) -> Json<Status> {
@@ -67,15 +72,19 @@ async fn logs(State(sources): State<Sources>, Path(plugin): Path<String>) -> Res
         Some(lines) => Json(LogReply { schema: 1, plugin, lines }).into_response(),
         None if known() => Json(LogReply { schema: 1, plugin, lines: Vec::new() }).into_response(),
         None => {
-            let error = Explained::new(
-                "UNKNOWN_PLUGIN",
-                format!("no plugin `{plugin}` on this host"),
-                "it was never installed here, or it was removed before the agent started",
-                "agent status lists the plugins of this host",
-            );
+            let error = unknown_plugin(&plugin);
             (StatusCode::NOT_FOUND, Json(ErrorReply { error })).into_response()
         }
     }
+}
+
+fn unknown_plugin(plugin: &str) -> Explained {
+    Explained::new(
+        "UNKNOWN_PLUGIN",
+        format!("no plugin `{plugin}` on this host"),
+        "it was never installed here, or it was removed before the agent started",
+        "agent status lists the plugins of this host",
+    )
 }
 
 #[cfg(test)]

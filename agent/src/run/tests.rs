@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 mod faults;
 
-use super::{Files, World, lives::Lives, written::Saved};
+use super::{Files, Orders, World, lives::Lives, written::Saved};
 use crate::{
     calls::{CallRequest, Calls},
     durable::StateDir,
@@ -77,6 +77,7 @@ impl Host {
         let world = World {
             records: state.records(),
             registry: Arc::default(),
+            orders: Orders::default(),
             files: Files::new(tools.shelf.clone()),
             tools,
             slot: Arc::new(Semaphore::new(1)),
