@@ -282,7 +282,7 @@ async fn a_trial_without_a_root_of_trust_is_the_hosts_fault_and_the_old_release_
 async fn a_record_of_a_newer_agent_is_refused_and_left_alone() {
     let host = Host::new();
     let state = StateDir::open(host.dir.path()).unwrap();
-    state.records().of("counter").save(&serde_json::json!({"format": 2, "new": true})).unwrap();
+    state.records().of("counter").save(&serde_json::json!({"format": 3, "new": true})).unwrap();
     let (world, _standing) = host.world(&state, true);
     let refused = Lives::resume(Arc::new(world)).await.err().unwrap();
     assert_eq!(refused.code(), "FORMAT_TOO_NEW");

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod attacks;
+mod breakglass;
 mod calls;
 mod common;
 mod demo;
