@@ -72,7 +72,7 @@ fn back(reply: &OverrideReply, name: &str, runs: &str) -> String {
 
 fn kept(name: &str) -> String {
     format!(
-        "the controller can't change {name} on this host until it is released, also not over restarts; the controller \
+        "the controller can't change {name} on this host until it is released, restarts included; the controller \
          shows it, and leaves the host out of its rollouts"
     )
 }

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 mod faults;
+mod ordered;
 
 use super::{Files, Orders, World, lives::Lives, written::Saved};
 use crate::{

@@ -63,15 +63,22 @@ fn a_held_host_is_passed_over_named_and_brought_up_to_date_when_it_is_released()
     // It is on disk before it is answered.
     fleet.agents[1].kill();
     fleet.agents[1].start()?;
-    assert_eq!(plugin_status(&fleet.agents[1], "subject")?["local_override"], held["plugin"]["local_override"]);
+    assert_eq!(
+        plugin_status(&fleet.agents[1], "subject")?["local_override"],
+        held["plugin"]["local_override"]
+    );
     let deviation = wait_until_named(&fleet, "host-2", "HELD_LOCALLY")?;
     let said = deviation["what"].as_str().context("words")?;
     ensure!(said.contains("is held on 1.0.0") && said.ends_with(": INC-412: slow"), "{said}");
-    ensure!(deviation["fix"].as_str().context("a fix")?.contains("agent release subject --reason"), "{deviation}");
+    ensure!(
+        deviation["fix"].as_str().context("a fix")?.contains("agent release subject --reason"),
+        "{deviation}"
+    );
 
     let said =
         fleet.controller(Fleet::push_arguments(&subject(&fleet, "1.1.0", &[])?, &QUICK))?.expect(0)?.stdout;
-    let summary = "SUCCEEDED: subject 1.1.0 on 1 of 2 hosts, tried on 1; 1 skipped (held there: INC-412: slow): host-2";
+    let summary =
+        "SUCCEEDED: subject 1.1.0 on 1 of 2 hosts, tried on 1; 1 skipped (held there: INC-412: slow): host-2";
     ensure!(said.contains(summary), "{said}");
     let rollout = wait_for_the_end(&fleet)?;
     assert_eq!(host(&rollout, "host-2")?["state"], "SKIPPED");
@@ -121,18 +128,30 @@ fn a_rollback_on_the_host_needs_no_controller_and_none_can_undo_it() -> Result<(
     assert_eq!((&standing["kind"], &standing["from"]["version"]), (&"ROLLED_BACK".into(), &"1.1.0".into()));
     // It answers when the old release does.
     assert_eq!(call(&fleet.agents[0].caller(), "subject", "echo", "")?.body, "1.0.0");
-    assert_eq!(order(&fleet.agents[0], "rollback")?["changed"], false, "the same again is no second step back");
+    assert_eq!(
+        order(&fleet.agents[0], "rollback")?["changed"],
+        false,
+        "the same again is no second step back"
+    );
     fleet.agents[0].kill();
     fleet.agents[0].start()?;
     runs(&fleet.agents[0], &old)?;
 
     fleet.start_controller()?;
     let said = wait_until_named(&fleet, "host-1", "HELD_LOCALLY")?;
-    ensure!(said["what"].as_str().context("words")?.contains("was rolled back from 1.1.0 to 1.0.0"), "{said}");
+    ensure!(
+        said["what"].as_str().context("words")?.contains("was rolled back from 1.1.0 to 1.0.0"),
+        "{said}"
+    );
     let next = fleet.push(&subject(&fleet, "1.2.0", &[])?, &QUICK)?.expect(0)?.json()?["rollout"].clone();
     assert_eq!(host(&next, "host-1")?["state"], "SKIPPED");
-    let rolled = fleet.controller(["rollback", "subject", "--reason", "test", "-o", "json"])?.expect(0)?.json()?;
-    assert_eq!(host(&rolled["rollout"], "host-1")?["state"], "SKIPPED", "a rollback doesn't override it either");
+    let rolled =
+        fleet.controller(["rollback", "subject", "--reason", "test", "-o", "json"])?.expect(0)?.json()?;
+    assert_eq!(
+        host(&rolled["rollout"], "host-1")?["state"],
+        "SKIPPED",
+        "a rollback doesn't override it either"
+    );
     runs(&fleet.agents[0], &old)?;
     runs(&fleet.agents[1], &new)?;
     order(&fleet.agents[0], "release")?;
@@ -165,15 +184,20 @@ fn a_rollback_on_the_host_under_load_loses_no_call_and_no_count() -> Result<()> 
         let (host, caller) = (agent.name.clone(), agent.caller());
         Load::start([Stream { host, caller, target: Target::CounterIncrement, rate: RATE }])
     };
-    let counted = || Ok((call(&agent.caller(), "counter", "value", "{}")?.body["value"].as_u64() > Some(20)).then_some(()));
+    let counted = || {
+        Ok((call(&agent.caller(), "counter", "value", "{}")?.body["value"].as_u64() > Some(20)).then_some(()))
+    };
     eventually("the load runs", counted)?;
     agent.run(["rollback", "counter", "--reason", "test"])?.expect(0)?;
     assert_eq!(active_version(agent, "counter")?, "1.0.0");
     let records = runtime.block_on(load.finish());
     let tally = Tally::of(&records, &oracle);
     assert_eq!((tally.lost, tally.doubles), (0, 0), "{:?}", tally.losses);
-    let versions: std::collections::BTreeSet<&str> =
-        records.iter().filter_map(|record| record.reply.as_ref().ok()).map(|reply| reply.version.as_str()).collect();
+    let versions: std::collections::BTreeSet<&str> = records
+        .iter()
+        .filter_map(|record| record.reply.as_ref().ok())
+        .map(|reply| reply.version.as_str())
+        .collect();
     assert_eq!(versions.into_iter().collect::<Vec<_>>(), ["1.0.0", "2.0.0"], "both answered");
     let value = call(&agent.caller(), "counter", "value", "{}")?.body["value"].as_u64();
     assert_eq!(value, tally.increments.get("host-1").copied(), "every acknowledged increment is there");
@@ -186,7 +210,10 @@ fn safe_mode_starts_nothing_and_a_start_without_it_brings_everything_back() -> R
     let [old, new] = two_releases(&fleet)?;
     let records = |agent: &Agent| -> Result<Vec<Vec<u8>>> {
         let folder = agent.folder().join("state/records");
-        Ok(["subject.a", "subject.b"].map(|copy| std::fs::read(folder.join(copy))).into_iter().collect::<Result<_, _>>()?)
+        Ok(["subject.a", "subject.b"]
+            .map(|copy| std::fs::read(folder.join(copy)))
+            .into_iter()
+            .collect::<Result<_, _>>()?)
     };
     fleet.agents[0].kill();
     let before = records(&fleet.agents[0])?;
@@ -199,7 +226,10 @@ fn safe_mode_starts_nothing_and_a_start_without_it_brings_everything_back() -> R
     wait_until_named(&fleet, "host-1", "AGENT_SAFE_MODE")?;
     let next = fleet.push(&subject(&fleet, "1.2.0", &[])?, &QUICK)?.expect(0)?.json()?["rollout"].clone();
     let skipped = host(&next, "host-1")?;
-    assert_eq!((&skipped["state"], &skipped["skip_reason"]), (&"SKIPPED".into(), &"its agent is in safe mode".into()));
+    assert_eq!(
+        (&skipped["state"], &skipped["skip_reason"]),
+        (&"SKIPPED".into(), &"its agent is in safe mode".into())
+    );
     assert_eq!(plugin_status(agent, "subject")?["worker_pid"], Value::Null);
     assert_eq!(records(agent)?, before, "the record is as it was");
 
@@ -243,7 +273,11 @@ fn an_order_that_makes_no_sense_changes_nothing_and_says_why() -> Result<()> {
         assert_eq!(refused(agent, &[&[verb, plugin], &because[..]].concat(), 1)?, code);
     }
     for reason in ["", "two\nlines", &"x".repeat(257)] {
-        assert_eq!(refused(agent, &["hold", "subject", "--reason", reason], 1)?, "REASON_INVALID", "{reason:?}");
+        assert_eq!(
+            refused(agent, &["hold", "subject", "--reason", reason], 1)?,
+            "REASON_INVALID",
+            "{reason:?}"
+        );
     }
     assert_eq!(refused(agent, &["hold", "subject"], 2)?, "USAGE", "there is always a reason");
     assert_eq!(plugin_status(agent, "subject")?, before);
