@@ -152,8 +152,8 @@ fn a_rollback_that_is_cut_is_done_by_the_next_start() {
                 host.step_honestly();
             }
             host.cut(how);
-            host.run_honestly();
             assert!(is_rolled_back(&host), "{how:?} after {steps} steps");
+            host.run_honestly();
             assert_eq!(host.active(), Some(release(2)));
         }
     }

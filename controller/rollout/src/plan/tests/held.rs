@@ -37,19 +37,24 @@ fn a_released_host_gets_what_it_missed() {
 
 #[test]
 fn a_host_that_is_held_before_its_trial_begins_keeps_nobody_waiting_and_is_no_failure() {
-    let mut stage = Stage::running("1.0.0", 3);
-    let id = stage.push("1.1.0", Policy::push());
-    let canary = stage.open(id)[0].clone();
-    stage.hold(&canary, Some("INC-7"));
-    assert_eq!(held(&stage, id, &canary), for_reason());
-    assert_eq!(stage.told(&canary), "1.0.0");
-    let next = stage.open(id);
-    assert!(next.len() == 1 && next[0] != canary, "another canary");
-    stage.finish(id);
-    assert_eq!(stage.state(id), RolloutState::Succeeded);
-    stage.hold(&canary, None);
-    stage.commit(id, &canary);
-    assert_eq!((stage.committed(id), stage.member(id, &canary).attempt), (3, 2));
+    for has_heard in [false, true] {
+        let mut stage = Stage::running("1.0.0", 3);
+        let id = stage.push("1.1.0", Policy::push());
+        let canary = stage.open(id)[0].clone();
+        if has_heard {
+            stage.progress(id, &canary, HostState::Offered);
+        }
+        stage.hold(&canary, Some("INC-7"));
+        assert_eq!(held(&stage, id, &canary), for_reason());
+        assert_eq!(stage.told(&canary), "1.0.0");
+        let next = stage.open(id);
+        assert!(next.len() == 1 && next[0] != canary, "another canary");
+        stage.finish(id);
+        assert_eq!(stage.state(id), RolloutState::Succeeded);
+        stage.hold(&canary, None);
+        stage.commit(id, &canary);
+        assert_eq!((stage.committed(id), stage.member(id, &canary).attempt), (3, 2));
+    }
 }
 
 #[test]
