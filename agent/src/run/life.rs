@@ -209,6 +209,9 @@ impl Life {
         if trial_ended {
             self.doing = None;
             self.bench.clear(&self.service);
+            if let Some(live) = self.service.live() {
+                live.signs.set_on_trial(false);
+            }
         }
         if self.permit.is_some() && self.plugin.trial().is_none() {
             self.doing = None;
