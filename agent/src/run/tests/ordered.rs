@@ -85,6 +85,9 @@ async fn an_order_that_cannot_be_written_is_not_done() {
     agent.order(Verb::Hold).await.unwrap();
     agent.stop().await;
     assert_eq!(host.on_disk().local_override().map(|it| &it.order), Some(&order()));
+    let state = StateDir::open(host.dir.path()).unwrap();
+    let saved: Saved = state.records().of("counter").load().unwrap().unwrap();
+    assert_eq!(saved.format, RECORD_FORMAT, "an agent that would not heed it leaves it alone");
 }
 
 #[tokio::test]
