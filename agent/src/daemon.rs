@@ -155,6 +155,7 @@ async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained
         Conduct::Normal => Box::pin(run::start(parts)).await?,
         Conduct::Safe => run::start_safe(parts)?,
     };
+    let rest = CancellationToken::new();
     let sources = Sources {
         name: config.name.clone(),
         host_id,
@@ -164,8 +165,9 @@ async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained
         standing: standing_seen.clone(),
         link: link_seen,
         logs,
+        stop: rest.clone(),
     };
-    let (admission, rest, mut others) = (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
+    let (admission, mut others) = (CancellationToken::new(), JoinSet::new());
     let ends = Ends { standing: standing_seen, desired, state: link_state };
     others.spawn(link.run(ends, rest.clone()));
     others.spawn(serve(control::Door(sockets.control), control::router(sources), rest.clone()));

@@ -152,7 +152,7 @@ pub(crate) const fn word(verb: Verb) -> &'static str {
 fn explain(plugin: &str, verb: Verb, refused: Refused) -> (StatusCode, Explained) {
     let verb = word(verb);
     match refused {
-        Refused::UnknownPlugin => (StatusCode::NOT_FOUND, super::unknown_plugin(plugin)),
+        Refused::UnknownPlugin => (StatusCode::NOT_FOUND, unknown(plugin)),
         Refused::NotHeld => (StatusCode::CONFLICT, not_held(plugin)),
         Refused::NothingBefore { active } => {
             let runs =
@@ -178,6 +178,15 @@ fn explain(plugin: &str, verb: Verb, refused: Refused) -> (StatusCode, Explained
             (StatusCode::SERVICE_UNAVAILABLE, Explained::new("AGENT_STOPPING", what, why, fix))
         }
     }
+}
+
+fn unknown(plugin: &str) -> Explained {
+    Explained::new(
+        "UNKNOWN_PLUGIN",
+        format!("no plugin `{plugin}` on this host"),
+        "it was never installed here, or the name is misspelt",
+        "agent status lists the plugins of this host",
+    )
 }
 
 fn not_held(plugin: &str) -> Explained {
