@@ -90,6 +90,9 @@ pub(crate) enum CallFailure {
     /// 504
     #[error("no answer within the deadline")]
     Deadline,
+    /// 503: the agent runs in safe mode, so no plugin is started.
+    #[error("the agent runs in safe mode: no plugin is started")]
+    SafeMode,
     /// 503: the agent is stopping.
     #[error("the agent is stopping")]
     Stopping,

@@ -73,17 +73,26 @@ pub(crate) struct Parts {
     pub(crate) standing: watch::Sender<Standing>,
 }
 
+/// What the daemon does with its plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conduct {
+    /// It runs them.
+    Normal,
+    /// It starts none.
+    Safe,
+}
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Anything that keeps the agent from starting, or the one thing that ends it: its state can't be kept.
-pub(crate) fn run(config: Config) -> Result<(), Explained> {
+pub(crate) fn run(config: Config, conduct: Conduct) -> Result<(), Explained> {
     logs::set_up();
     // Sockets are born closed to others; their own bits are set afterwards.
     umask(Mode::from_bits_truncate(0o077));
     raise_file_limit();
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(no_runtime)?;
-    runtime.block_on(Box::pin(daemon(config)))
+    runtime.block_on(Box::pin(daemon(config, conduct)))
 }
 
 /// As many descriptors as the system allows: every connection and every worker takes some.
@@ -94,11 +103,12 @@ fn raise_file_limit() {
     }
 }
 
-async fn daemon(config: Config) -> Result<(), Explained> {
+async fn daemon(config: Config, conduct: Conduct) -> Result<(), Explained> {
     let mut signals = Signals::listen()?;
-    let assembled = Box::pin(assemble(&config)).await?;
-    println!("agent {} ready, front {}", config.name, config.front.socket.display());
-    tracing::info!(agent = config.name, version = env!("CARGO_PKG_VERSION"), "ready");
+    let assembled = Box::pin(assemble(&config, conduct)).await?;
+    let ready = if conduct == Conduct::Safe { "ready in safe mode" } else { "ready" };
+    println!("agent {} {ready}, front {}", config.name, config.front.socket.display());
+    tracing::info!(agent = config.name, version = env!("CARGO_PKG_VERSION"), "{ready}");
     Box::pin(assembled.until_the_end(&config, signals.next())).await
 }
 
@@ -115,7 +125,7 @@ struct Daemon {
     others: JoinSet<()>,
 }
 
-async fn assemble(config: &Config) -> Result<Daemon, Explained> {
+async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained> {
     let state = StateDir::open(&config.state_dir).map_err(|error| explain::durable(&error))?;
     let host_id = state.host_id().map_err(|error| explain::durable(&error))?;
     let trust = state.trust(&config.trust_root);
@@ -146,13 +156,17 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
         desired: desired_seen,
         standing,
     };
-    let running = Box::pin(run::start(parts)).await?;
+    let running = match conduct {
+        Conduct::Normal => Box::pin(run::start(parts)).await?,
+        Conduct::Safe => run::start_safe(parts)?,
+    };
     let rest = CancellationToken::new();
     let sources = Sources {
         name: config.name.clone(),
         host_id,
         controller: config.controller.to_string(),
         calls: running.calls(),
+        orders: running.orders(),
         standing: standing_seen.clone(),
         link: link_seen,
         sandbox: sandbox.told,
@@ -162,7 +176,7 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
     let (admission, mut others) = (CancellationToken::new(), JoinSet::new());
     let ends = Ends { standing: standing_seen, desired, state: link_state };
     others.spawn(link.run(ends, rest.clone()));
-    others.spawn(serve(sockets.control, control::router(sources), rest.clone()));
+    others.spawn(serve(control::Door(sockets.control), control::router(sources), rest.clone()));
     let front = front::router(running.calls(), metrics);
     let fronts = fronts(sockets.front, sockets.tcp, front, &admission);
     Ok(Daemon { _state: state, running, admission, fronts, rest, others })

@@ -36,6 +36,11 @@ pub(crate) trait Accept: Send {
 
     /// Waits for the next connection.
     fn next(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// What a connection is served with.
+    fn greet(&self, router: &Router, _: &Self::Stream) -> Router {
+        router.clone()
+    }
 }
 
 impl Accept for UnixListener {
@@ -69,7 +74,8 @@ pub(crate) async fn serve(mut listener: impl Accept, router: Router, stop: Cance
         };
         match accepted {
             (place, Ok(stream)) => {
-                let connection = connection(stream, router.clone(), stop.clone());
+                let router = listener.greet(&router, &stream);
+                let connection = connection(stream, router, stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);

@@ -70,6 +70,7 @@ fn sources() -> Sources {
         host_id: "id".to_owned(),
         controller: "127.0.0.1:7443".to_owned(),
         calls: Arc::new(NoCalls),
+        orders: Orders::default(),
         standing: watch::channel(standing).1,
         link: watch::channel(link).1,
         sandbox: Told { level: "strict".to_owned(), ..Told::default() },

@@ -18,6 +18,8 @@ use crate::calls::{Answer, CallFailure, ReleaseTag};
 
 /// Wait that a 503 advises when nothing better is known.
 const RETRY_SOON: Duration = Duration::from_secs(1);
+/// The same where a person has to act first.
+const RETRY_LATER: Duration = Duration::from_secs(60);
 
 /// An answer that is not the plugin's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +129,9 @@ impl From<CallFailure> for Refusal {
             }
             CallFailure::Down { retry_after } => {
                 simple(StatusCode::SERVICE_UNAVAILABLE, "PLUGIN_DOWN").retry_after(retry_after)
+            }
+            CallFailure::SafeMode => {
+                simple(StatusCode::SERVICE_UNAVAILABLE, "AGENT_SAFE_MODE").retry_after(RETRY_LATER)
             }
             CallFailure::Deadline => simple(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
             CallFailure::Stopping => {

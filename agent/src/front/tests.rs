@@ -113,6 +113,7 @@ async fn every_failure_has_its_status_and_code() {
         (died, 503, "WORKER_DIED"),
         (CallFailure::Down { retry_after }, 503, "PLUGIN_DOWN"),
         (CallFailure::Stopping, 503, "AGENT_STOPPING"),
+        (CallFailure::SafeMode, 503, "AGENT_SAFE_MODE"),
         (CallFailure::Deadline, 504, "DEADLINE_EXCEEDED"),
     ];
     for (failure, status, code) in cases {

@@ -84,7 +84,7 @@ impl Fleet {
 
     fn start_agents(&mut self) -> Result<()> {
         for agent in &mut self.agents {
-            agent.spawn()?;
+            agent.spawn(&[])?;
         }
         for agent in &self.agents {
             agent.wait_ready()?;
@@ -224,13 +224,21 @@ impl Agent {
     /// # Errors
     /// It does not become ready.
     pub fn start(&mut self) -> Result<()> {
-        self.spawn()?;
+        self.start_with(&[])
+    }
+
+    /// The same, with more arguments of `agent daemon`.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub fn start_with(&mut self, more: &[&str]) -> Result<()> {
+        self.spawn(more)?;
         self.wait_ready()
     }
 
-    fn spawn(&mut self) -> Result<()> {
+    fn spawn(&mut self, more: &[&str]) -> Result<()> {
         let mut command = Command::new(self.binaries.agent());
-        without_surroundings(&mut command).args(["daemon", "--config"]).arg(self.config());
+        without_surroundings(&mut command).args(["daemon", "--config"]).arg(self.config()).args(more);
         self.process = Some(Process::start(&self.name, &mut command, &self.folder.join("agent.log"))?);
         Ok(())
     }

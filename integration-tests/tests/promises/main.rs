@@ -3,6 +3,7 @@
 mod arguments;
 mod attacks;
 mod binary;
+mod breakglass;
 mod calls;
 mod common;
 mod demo;
