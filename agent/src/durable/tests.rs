@@ -52,14 +52,14 @@ fn the_host_id_is_made_once() {
 }
 
 #[test]
-fn an_atomic_write_leaves_no_second_file() {
+fn a_file_is_replaced_and_nothing_else_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
-    atomic_write(&path, b"one").unwrap();
-    atomic_write(&path, b"two").unwrap();
+    replace(Kind::Format, &path, b"one").unwrap();
+    replace(Kind::Format, &path, b"two").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"two");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    let error = atomic_write(&dir.path().join("none/x"), b"").unwrap_err();
+    let error = replace(Kind::Format, &dir.path().join("none/x"), b"").unwrap_err();
     assert_eq!(error.code(), "STATE_DIR_FAILED");
 }
 
