@@ -20,6 +20,8 @@ use rustix::{
 const ARMED: &str = "FLEETSWAP_TEST_FAILPOINT";
 /// The boot id that the program believes.
 const BOOT_ID: &str = "FLEETSWAP_TEST_BOOT_ID";
+/// Makes the controller renew its timestamp at its start.
+const RENEW: &str = "FLEETSWAP_TEST_RENEW";
 /// Makes the program print its failpoints and end.
 const LIST: &str = "FLEETSWAP_TEST_LIST";
 
@@ -97,6 +99,12 @@ pub fn is_held(name: &str) -> bool {
 #[must_use]
 pub fn boot_id() -> Option<String> {
     env::var(BOOT_ID).ok()
+}
+
+/// Whether the environment wants the timestamp to count as old.
+#[must_use]
+pub fn is_renewal_due() -> bool {
+    env::var_os(RENEW).is_some()
 }
 
 /// Prints each failpoint with the actions that mean something there, if the environment asks for it; whether it did.

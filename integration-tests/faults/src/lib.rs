@@ -6,4 +6,4 @@
 pub mod disk;
 mod failpoints;
 
-pub use failpoints::{Fault, boot_id, hit, is_held, list};
+pub use failpoints::{Fault, boot_id, hit, is_held, is_renewal_due, list};
