@@ -7,7 +7,9 @@ mod fleet;
 mod process;
 mod surroundings;
 
-pub use binaries::{Binaries, FAILPOINTS_BUILD, Plugin, build_c_examples, build_workspace, compile_c, repository};
+pub use binaries::{
+    Binaries, FAILPOINTS_BUILD, Plugin, build_c_examples, build_workspace, compile_c, repository,
+};
 pub use caller::{CallError, Caller, Reply};
 pub use command::Outcome;
 pub use fleet::{Agent, Fleet, FleetOptions, eventually};

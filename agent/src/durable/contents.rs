@@ -130,6 +130,23 @@ impl Contents {
         sync_folder(Point(self.kind, Operation::SyncFolder), &self.dir).map(|()| true)
     }
 
+    /// The complete files, those written last first.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(crate) fn newest_first(&self) -> Result<Vec<Digest>, DurableError> {
+        let mut found = Vec::new();
+        for entry in self.dir.read_dir().map_err(DurableError::io("reading", &self.dir))? {
+            let entry = entry.map_err(DurableError::io("reading", &self.dir))?;
+            let written = entry.metadata().and_then(|metadata| metadata.modified());
+            let written = written.map_err(DurableError::io("reading", &self.dir))?;
+            let name = entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
+            found.extend(name.map(|name| (written, name)));
+        }
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
     /// Removes every file, complete or not, that isn't named: the folder stays bounded.
     ///
     /// # Errors

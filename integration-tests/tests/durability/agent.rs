@@ -48,11 +48,16 @@ fn cases(world: &World) -> Result<Vec<Case>> {
     for row in ROWS {
         for operation in row.operations {
             let point = format!("{}.{operation}", row.kind);
-            let (_, actions) = listed.iter().find(|(name, _)| *name == point).with_context(|| {
-                format!("the table has a row for {point}, which is no failpoint")
-            })?;
+            let (_, actions) = listed
+                .iter()
+                .find(|(name, _)| *name == point)
+                .with_context(|| format!("the table has a row for {point}, which is no failpoint"))?;
             let actions = actions.iter().filter(|action| *action != "hold");
-            cases.extend(actions.map(|action| Case { row: *row, point: point.clone(), action: action.clone() }));
+            cases.extend(actions.map(|action| Case {
+                row: *row,
+                point: point.clone(),
+                action: action.clone(),
+            }));
             in_rows.insert(point);
         }
     }
@@ -175,7 +180,7 @@ fn has_class(case: &Case, state: HostState, fault: Option<(Fault, String)>) -> R
         "enospc" => &["DISK_FULL"],
         _ => &["STATE_DIR_FAILED"],
     };
-    let is_trust = case.point.starts_with("trusted-") && code == "TRUST_STORE_UNUSABLE";
+    let is_trust = case.point.starts_with("trusted-") && code == "TRUST_IO";
     ensure!(is_trust || codes.contains(&code.as_str()), "code {code}, not {codes:?}");
     Ok(())
 }

@@ -35,7 +35,6 @@ pub(crate) struct World {
 /// A release that was published.
 #[derive(Clone, Debug)]
 pub(crate) struct Published {
-    pub(crate) version: String,
     pub(crate) id: String,
     pub(crate) manifest: Vec<u8>,
 }
@@ -60,7 +59,7 @@ impl World {
         let version = format!("1.{}.0", self.minor);
         let plugin = subject(&self.fleet, &version, defines)?;
         let manifest = self.operator.publish(&self.fleet, &plugin)?;
-        Ok(Published { version, id: hex(&manifest), manifest })
+        Ok(Published { id: hex(&manifest), manifest })
     }
 
     /// One rollout for each host.

@@ -44,7 +44,13 @@ impl Operator {
     }
 
     /// Starts a rollout to one host; returns its id.
-    pub(crate) fn push(&mut self, plugin: &str, host: &str, manifest: &[u8], healthy_ms: u64) -> Result<String> {
+    pub(crate) fn push(
+        &mut self,
+        plugin: &str,
+        host: &str,
+        manifest: &[u8],
+        healthy_ms: u64,
+    ) -> Result<String> {
         self.pushes += 1;
         let request = PushRequest {
             request_id: format!("7d444840-9dc0-11d1-b245-{:012}", self.pushes),

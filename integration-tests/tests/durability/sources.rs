@@ -48,9 +48,15 @@ fn only_the_durable_files_of_each_program_sync_and_rename() -> Result<()> {
             for path in sources(&repository().join(folder))? {
                 let name = path.strip_prefix(repository())?;
                 let text = fs::read_to_string(&path)?;
-                let said = text.lines().map(code).find(|line| RESERVED.iter().any(|word| line.contains(word)));
+                let said =
+                    text.lines().map(code).find(|line| RESERVED.iter().any(|word| line.contains(word)));
                 used += usize::from(said.is_some());
-                ensure!(said.is_none() || is_durable(name), "{}: {}", name.display(), said.unwrap_or_default());
+                ensure!(
+                    said.is_none() || is_durable(name),
+                    "{}: {}",
+                    name.display(),
+                    said.unwrap_or_default()
+                );
             }
         }
     }

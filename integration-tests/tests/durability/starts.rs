@@ -35,7 +35,9 @@ fn a_first_start_that_fails_anywhere_is_followed_by_one_that_works() -> Result<(
     let failing = binaries.agent_with_failpoints()?;
     let mut fleet = Fleet::start(&binaries, &FleetOptions::default())?;
     let (mut agents, mut kept): (Vec<Agent>, Vec<Option<String>>) = (Vec::new(), Vec::new());
-    for (point, actions) in failpoints(&failing)?.into_iter().filter(|(name, _)| FIRST.contains(&name.as_str())) {
+    for (point, actions) in
+        failpoints(&failing)?.into_iter().filter(|(name, _)| FIRST.contains(&name.as_str()))
+    {
         for action in actions {
             let mut agent = fleet.add_agent(&format!("host-{}", agents.len() + 1), "")?;
             agent.spawn_as(&failing, &[("FLEETSWAP_TEST_FAILPOINT", &format!("{point}:{action}"))])?;
