@@ -42,6 +42,8 @@ const FORMAT: u32 = 1;
 const MANIFEST_MAX: u64 = 64 * 1024;
 /// Largest blob, in bytes.
 const BLOB_MAX: u64 = 256 * 1024 * 1024;
+/// So many bytes of the disk no fetch takes: a verdict that can't be written is no verdict.
+const ROOM_LEFT: u64 = 1024 * 1024;
 /// Largest small file (host id, format), in bytes.
 const SMALL_MAX: u64 = 256;
 
@@ -80,6 +82,16 @@ pub(crate) enum DurableError {
         /// The state folder.
         path: PathBuf,
     },
+    /// It would leave too little room for what has to be remembered.
+    #[error("{path} needs {more} bytes, and {free} are free, of which {ROOM_LEFT} are kept for records")]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it needs yet.
+        more: u64,
+        /// Bytes that this user may use.
+        free: u64,
+    },
     /// More bytes than such a file may have.
     #[error("{length} bytes for {path}; at most {max} are kept")]
     TooLarge {
@@ -97,6 +109,7 @@ impl DurableError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Io { source, .. } if is_disk_full(source) => "DISK_FULL",
+            Self::NoRoom { .. } => "DISK_FULL",
             Self::Io { .. } => "STATE_DIR_FAILED",
             Self::Damaged { .. } => "RECORD_DAMAGED",
             Self::NewerFormat { .. } => "FORMAT_TOO_NEW",

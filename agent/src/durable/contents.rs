@@ -10,7 +10,7 @@ use std::{
 use fleetswap_trust::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{DurableError, Kind, Operation, Point, disk, read, remove, replace, sync_folder};
+use super::{DurableError, Kind, Operation, Point, ROOM_LEFT, disk, read, remove, replace, sync_folder};
 
 /// Ending of a file that is not complete yet.
 const PART: &str = ".part";
@@ -55,6 +55,31 @@ impl Contents {
         let opened = disk::open(kind, &path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let (length, file) = opened.map_err(DurableError::io("opening", &path))?;
         Ok((Part { file, path, kind }, length))
+    }
+
+    /// Refuses a file that would fill the disk, before a byte of it is written. A quota is not seen here.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(crate) fn require_room(&self, sha256: Digest, length: u64) -> Result<(), DurableError> {
+        let path = self.part(sha256);
+        let held = path.metadata().map_or(0, |part| part.len());
+        let more = length.saturating_sub(held);
+        // A file system that doesn't tell is written until it refuses.
+        let Ok(disk) = rustix::fs::statvfs(&self.dir) else { return Ok(()) };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < more.saturating_add(ROOM_LEFT) {
+            return Err(DurableError::NoRoom { path, more, free });
+        }
+        Ok(())
+    }
+
+    /// Gives up the incomplete file.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(crate) fn drop_part(&self, sha256: Digest) -> Result<(), DurableError> {
+        remove(self.kind, &self.part(sha256))
     }
 
     /// Whether there is a file of this name; its bytes are not looked at.

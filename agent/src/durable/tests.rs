@@ -104,3 +104,13 @@ fn only_named_files_are_kept() {
     assert!(blobs.path(kept).exists() && blobs.part(kept).exists());
     assert!(!blobs.path(dropped).exists() && !blobs.part(dropped).exists());
 }
+
+#[test]
+fn a_blob_that_would_fill_the_disk_is_refused_before_a_byte_is_written() {
+    let (_dir, state) = opened();
+    let (blobs, name) = (state.blobs(), Digest::of(b"huge"));
+    let error = blobs.require_room(name, u64::MAX / 2).unwrap_err();
+    assert_eq!(error.code(), "DISK_FULL");
+    assert!(!blobs.part(name).exists());
+    blobs.require_room(name, 1).unwrap();
+}

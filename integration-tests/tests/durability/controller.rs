@@ -187,7 +187,7 @@ fn is_usable(fleet: &Fleet, plugin: &Plugin, runtime: &Runtime) -> Result<()> {
     let mut pushed = fleet.push(plugin, &QUICK)?;
     if pushed.code != 0 {
         // Once it may say why: bytes that a crash spoiled are thrown away when they are found out.
-        ensure!(pushed.stderr.contains("BLOB_MISMATCH"), "{pushed:?}");
+        ensure!(pushed.stdout.contains("BLOB_MISMATCH"), "{pushed:?}");
         pushed = fleet.push(plugin, &QUICK)?;
     }
     pushed.expect(0)?;

@@ -41,7 +41,7 @@ enum Cut {
     Reboot,
     /// `kill -9`.
     Kill,
-    /// SIGTERM, and once more in the same step.
+    /// SIGTERM, and once more in the same step: the host gives up, and the controller asks it once more.
     StopTwice,
 }
 
@@ -71,7 +71,7 @@ fn cut_all(world: &mut World, cut: Cut, runtime: &Runtime) -> Result<()> {
     let point = |step: usize| format!("update.{}", STEPS[step]);
     let agents = &mut world.fleet.agents;
     let times = if cut == Cut::StopTwice { 2 } else { 1 };
-    for _ in 0..times {
+    for time in 0..times {
         for (step, agent) in agents.iter_mut().enumerate() {
             let before = hits(&agent.folder().join("agent.log"), &point(step));
             let held = format!("{}:hold", point(step));
@@ -79,7 +79,7 @@ fn cut_all(world: &mut World, cut: Cut, runtime: &Runtime) -> Result<()> {
                 [("FLEETSWAP_TEST_FAILPOINT", held.as_str()), ("FLEETSWAP_TEST_BOOT_ID", "boot-1")];
             agent.spawn_as(&failing, &environment)?;
             // The way back is over for good after the first cut.
-            let is_over = before > 0 && step == GO_BACK && times == 2;
+            let is_over = time > 0 && step == GO_BACK;
             eventually(&format!("{} is held at {}", agent.name, point(step)), || {
                 let now = hits(&agent.folder().join("agent.log"), &point(step));
                 Ok((now > before || is_over).then_some(()))
@@ -97,6 +97,9 @@ fn cut_all(world: &mut World, cut: Cut, runtime: &Runtime) -> Result<()> {
     for step in 0..STEPS.len() {
         let (_, host) = world.operator.rollout(&rollouts[step])?;
         let found = (host.state(), host.failure.map(|failure| (failure.fault(), failure.code)));
+        let gives_up = cut == Cut::StopTwice && (BEFORE_LOADING..GO_BACK).contains(&step);
+        let attempts = if gives_up { 2 } else { 1 };
+        ensure!(host.attempt == attempts, "{}: {} attempts, not {attempts}", point(step), host.attempt);
         let agent = &world.fleet.agents[step];
         check(agent, (cut, step), found, (&old[step], candidate(step)), runtime)
             .with_context(|| point(step))?;
@@ -131,10 +134,8 @@ fn check(
     let wanted = match cut {
         // The verdict had fallen before the cut.
         _ if step == GO_BACK => failed(Fault::Release, "WORKER_DIED"),
-        Cut::Stop | Cut::Reboot => (HostState::Committed, None),
-        _ if step < BEFORE_LOADING => (HostState::Committed, None),
-        Cut::Kill => failed(Fault::Release, "KILLED_ON_TRIAL"),
-        Cut::StopTwice => failed(Fault::Interrupted, "INTERRUPTED"),
+        Cut::Kill if step >= BEFORE_LOADING => failed(Fault::Release, "KILLED_ON_TRIAL"),
+        Cut::Stop | Cut::Reboot | Cut::Kill | Cut::StopTwice => (HostState::Committed, None),
     };
     ensure!(found == wanted, "{found:?}, not {wanted:?}");
     let runs = if wanted.1.is_none() { candidate.id.as_str() } else { old };

@@ -8,18 +8,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use fleetswap_integration_tests::harness::{Outcome, eventually};
+use fleetswap_integration_tests::harness::{Outcome, Process, eventually};
 use fleetswap_proto::v1::{Fault, HostState, RolloutState};
 use tokio::runtime::Runtime;
 
 use crate::common::{PLUGIN, World, active, is_whole, subject};
 
 /// Room for the state folder, in KiB.
-const SMALL: &str = "size=2048k";
+const SMALL: &str = "size=4096k";
 /// Room after the operator made some.
 const LARGE: &str = "size=16384k";
 /// Bytes of a release that doesn't fit.
-const BULKY: usize = 3 * 1024 * 1024;
+const BULKY: usize = 4 * 1024 * 1024;
 
 /// A file system in memory, gone with this value.
 struct Mounted(PathBuf);
@@ -92,6 +92,8 @@ fn no_room_to_remember(world: &mut World, disk: &Mounted, runtime: &Runtime) -> 
     let ballast = disk.0.join("ballast");
     let mut file = fs::File::create(&ballast)?;
     while file.write_all(&[0; 4096]).is_ok() {}
+    // An open file would keep its room when it is removed.
+    drop(file);
     let release = world.publish(&[])?;
     let rollout = world.operator.push(PLUGIN, "host-1", &release.manifest, 0)?;
     let log = world.fleet.agents[0].folder().join("agent.log");
@@ -123,7 +125,8 @@ fn bulky(world: &mut World) -> Result<Vec<u8>> {
 
 fn push(world: &mut World, manifest: &[u8]) -> Result<(HostState, Option<(Fault, String)>)> {
     let rollout = world.operator.push(PLUGIN, "host-1", manifest, 0)?;
-    world.operator.wait_for(std::slice::from_ref(&rollout))?;
+    let log = || world.fleet.agents[0].process.as_ref().map(Process::log_tail).unwrap_or_default();
+    world.operator.wait_for(std::slice::from_ref(&rollout)).with_context(log)?;
     let (_, host) = world.operator.rollout(&rollout)?;
     Ok((host.state(), host.failure.map(|failure| (failure.fault(), failure.code))))
 }
