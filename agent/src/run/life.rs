@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock, convert,
-    durable::DurableError,
+    durable::{DurableError, Moment},
     explain,
     service::{Live, Service, WorkerGone, disk},
     trial::{self, Bench},
@@ -180,11 +180,20 @@ impl Life {
             Fact::Ready(_) | Fact::Died(..) | Fact::StartFailed(..) | Fact::FilesLost(..) => None,
             Fact::Held { .. } | Fact::OrderedBack { .. } | Fact::Released => None,
         };
+        let moment = Moment::after(&fact);
+        if let Some(moment) = moment {
+            moment.pass();
+        }
         let next = self.plugin.clone().step(Event { now: clock::now(), fact });
         // Between the closed gate and the moved pointer nothing is written, so nothing can fail for that.
         let serial = serial.filter(|_| next.must_be_saved(&self.plugin));
         match (self.save(&next).await, serial) {
-            (Ok(()), _) => self.become_(next).await,
+            (Ok(()), _) => {
+                if moment == Some(Moment::BeforeCommit) {
+                    Moment::AfterCommit.pass();
+                }
+                self.become_(next).await;
+            }
             (Err(problem), Some(serial)) => {
                 // What is not on disk has not happened: the step failed.
                 let fact = Fact::Trial { serial, outcome: Outcome::Failed(problem) };
@@ -204,11 +213,13 @@ impl Life {
         self.world.tools.logs.learn(&self.plugin);
         self.world.files.keep(self.plugin.name(), self.written.kept_with(&self.plugin));
         if !self.is_unsaved() {
+            Moment::BeforeReport.pass();
             self.tell();
         }
         self.serve().await;
         if trial_ended {
             self.doing = None;
+            Moment::BeforeOldEnds.pass();
             self.bench.clear(&self.service);
             if let Some(live) = self.service.live() {
                 live.signs.set_on_trial(false);
@@ -217,6 +228,7 @@ impl Life {
         if self.permit.is_some() && self.plugin.trial().is_none() {
             self.doing = None;
             self.world.files.tidy().await;
+            Moment::Tidied.pass();
             self.permit = None;
         }
         self.try_on();
@@ -377,6 +389,9 @@ impl Life {
             (Arc::clone(&self.world.tools), Arc::clone(&self.service), Arc::clone(&self.bench));
         let own = self.own.0.clone();
         Running::spawn(async move {
+            if let Some(moment) = Moment::of(&task) {
+                moment.begin().await;
+            }
             let work = Box::pin(trial::perform(&tools, &service, &bench, task));
             let outcome = outcome_of(work).await;
             let _ = own.send(Own::Fact(Box::new(Fact::Trial { serial, outcome })));

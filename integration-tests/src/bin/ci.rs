@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleetswap_integration_tests::harness::{Binaries, build_c_examples, repository};
+use fleetswap_integration_tests::harness::{Binaries, FAILPOINTS_BUILD, build_c_examples, repository};
 
 /// One step: what it protects, and the cargo command that does it.
 struct Step {
@@ -23,7 +23,7 @@ struct Step {
 const TEST_ENVIRONMENT: &[(&str, &str)] = &[("INSTA_UPDATE", "no"), ("PROPTEST_RNG_SEED", "20261124")];
 
 /// Cheap steps first. The build comes before the tests, which find the programs and plugins that it made.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step { title: "format", arguments: &["fmt", "--all", "--check"], environment: &[], after: nothing },
     Step {
         title: "clippy",
@@ -37,6 +37,7 @@ const STEPS: [Step; 5] = [
         environment: &[],
         after: c_examples,
     },
+    Step { title: "failpoints", arguments: &FAILPOINTS_BUILD, environment: &[], after: nothing },
     Step {
         title: "tests",
         arguments: &["test", "--workspace"],
