@@ -13,6 +13,7 @@ use std::{
 
 use fleetswap_host::sandbox_level;
 use fleetswap_proto::{Explained, v1};
+use hyper_util::service::TowerToHyperService;
 use rustix::{
     fs::Mode,
     process::{Resource, Rlimit, getrlimit, setrlimit, umask},
@@ -154,8 +155,9 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
     let (admission, rest, mut others) = (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
     let ends = Ends { standing: standing_seen, desired, state: link_state };
     others.spawn(link.run(ends, rest.clone()));
-    others.spawn(serve(sockets.control, control::router(sources), rest.clone()));
-    let front = front::router(running.calls(), metrics);
+    let control = TowerToHyperService::new(control::router(sources));
+    others.spawn(serve(sockets.control, control, rest.clone()));
+    let front = front::Door::open(running.calls(), metrics);
     let fronts = fronts(sockets.front, sockets.tcp, front, &admission);
     Ok(Daemon { _state: state, running, admission, fronts, rest, others })
 }
@@ -216,14 +218,14 @@ impl Sockets {
 fn fronts(
     unix: tokio::net::UnixListener,
     tcp: Option<(tokio::net::TcpListener, SocketAddr)>,
-    router: axum::Router,
+    front: front::Door,
     admission: &CancellationToken,
 ) -> JoinSet<()> {
     let mut fronts = JoinSet::new();
     if let Some((listener, address)) = tcp {
-        fronts.spawn(serve(listener, front::guarded(router.clone(), address), admission.clone()));
+        fronts.spawn(serve(listener, front.clone().guarded(address), admission.clone()));
     }
-    fronts.spawn(serve(unix, router, admission.clone()));
+    fronts.spawn(serve(unix, front, admission.clone()));
     fronts
 }
 

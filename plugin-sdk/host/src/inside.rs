@@ -3,6 +3,7 @@
 //! Order matters here: the worker ties its life to its host's, arranges its descriptors, loads what a plugin may
 //! need of the system's libraries, locks itself in, and only then opens the release.
 mod answers;
+mod desk;
 mod instance;
 mod library;
 mod occupancy;

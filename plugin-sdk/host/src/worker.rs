@@ -90,9 +90,8 @@ impl Worker {
     pub(crate) fn new(loaded: Loaded) -> Self {
         let threads = loaded.concurrency.clamp(1, POOL_MAX);
         loaded.process.set_own_threads(OWN_THREADS + threads);
-        let (mux, queue) = Mux::new();
-        let mux = Arc::new(mux);
-        let writer = tokio::spawn(mux::write(Arc::clone(&mux), loaded.writer, queue));
+        let (mux, writer) = Mux::new(loaded.writer);
+        let writer = tokio::spawn(writer);
         let places = Places {
             calls: Arc::new(Semaphore::new((threads * CALLS_PER_THREAD) as usize)),
             health: Arc::new(Semaphore::new(1)),
@@ -160,8 +159,8 @@ impl Worker {
     /// # Errors
     /// See [`CallError`].
     pub async fn call(&self, function: &str, input: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
-        let request =
-            Request { op: Op::Call as i32, function: function.into(), body: input, ..Request::default() };
+        let function = Bytes::copy_from_slice(function.as_bytes());
+        let request = Request { op: Op::Call as i32, function, body: input, ..Request::default() };
         self.request(&self.0.places.calls, request, timeout).await
     }
 

@@ -1,6 +1,7 @@
 //! Serve: the worker's threads, from the first request to the end of the socket.
 use super::{
     answers::Answers,
+    desk::{Desk, Seat, Task},
     instance::{Instance, Job},
     library::Plugin,
     occupancy::Occupancy,
@@ -11,7 +12,13 @@ use crate::{
     frames::{FrameReader, Op, Parts, Request},
 };
 use prost::Message;
-use std::{fs::File, io, thread, time::Instant};
+use std::{
+    fs::File,
+    io,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
 
 /// Stack of the threads that run the plugin's `call` and `health`, in bytes of address space.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
@@ -22,20 +29,18 @@ pub(super) struct Shared {
     answers: Answers,
     control: Queue<(Op, Job)>,
     health: Queue<(Op, Job)>,
-    calls: Queue<(Op, Job)>,
+    calls: Desk<Job>,
+    /// Only for whoever is on duty at the desk.
+    incoming: Mutex<Incoming>,
+}
+
+/// The socket's reading end.
+struct Incoming {
+    reader: FrameReader<&'static File>,
+    parts: Parts,
 }
 
 impl Shared {
-    fn queue(&self, op: Op) -> &Queue<(Op, Job)> {
-        match op {
-            Op::Call => &self.calls,
-            Op::Health => &self.health,
-            Op::Create | Op::Activate | Op::Deactivate | Op::SaveState | Op::RestoreState | Op::Destroy => {
-                &self.control
-            }
-        }
-    }
-
     /// Serves requests until the host closes the socket. The calling thread is the control thread; it is also the
     /// one that ran the constructors.
     pub(super) fn serve(&self) -> ! {
@@ -49,6 +54,68 @@ impl Shared {
             self.answers.send(job.request.id, self.instance.run(op, &job));
         }
     }
+
+    /// A thread of the pool.
+    fn attend_calls(&self) -> ! {
+        let (mut seat, mut took, mut holds) = (Seat::default(), None, false);
+        loop {
+            let task = self.calls.next(&mut seat, took.take());
+            if holds && !matches!(task, Task::Run { quick: true, .. }) {
+                self.answers.flush();
+                holds = false;
+            }
+            match task {
+                Task::Run { job, more, quick: _ } => {
+                    let started = Instant::now();
+                    let answer = self.instance.run(Op::Call, &job);
+                    took = Some(started.elapsed());
+                    if more {
+                        holds = self.answers.hold(job.request.id, answer);
+                    } else {
+                        self.answers.send(job.request.id, answer);
+                        holds = false;
+                    }
+                }
+                Task::Read => self.calls.bring(self.read()),
+                Task::Rest => self.calls.rest(),
+            }
+        }
+    }
+
+    /// The reader thread: reads where no thread of the pool can.
+    fn stand_in(&self) -> ! {
+        loop {
+            self.calls.stand_in(|| self.answers.flush());
+            self.calls.bring_and_leave(self.read());
+        }
+    }
+
+    /// Waits for requests, hands out those for control and health, and returns the calls. The end of the socket is the
+    /// end of the worker, whatever else runs in it.
+    fn read(&self) -> Vec<Job> {
+        let mut incoming = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        let Incoming { reader, parts } = &mut *incoming;
+        let mut calls = Vec::new();
+        let Ok(Some(first)) = reader.next() else { super::end(0) };
+        let mut next = Some(first);
+        while let Some(frame) = next {
+            match accept(frame, parts) {
+                Ok(Some((Op::Call, job))) => calls.push(job),
+                Ok(Some((Op::Health, job))) => self.health.push((Op::Health, job)),
+                Ok(Some((op, job))) => self.control.push((op, job)),
+                Ok(None) => {}
+                Err(what) => refuse(&what),
+            }
+            next = reader.ready().unwrap_or_else(|error| refuse(&error.to_string()));
+        }
+        calls
+    }
+}
+
+/// The host broke the protocol.
+fn refuse(what: &str) -> ! {
+    eprintln!("the worker can't go on: {what}");
+    super::end(super::EXIT_REFUSED)
 }
 
 /// Starts all threads but the control thread. They answer nothing before they are asked.
@@ -62,33 +129,16 @@ pub(super) fn start(
         answers: Answers::new(socket),
         control: Queue::new(),
         health: Queue::new(),
-        calls: Queue::new(),
+        calls: Desk::new(),
+        incoming: Mutex::new(Incoming { reader, parts: Parts::default() }),
     }));
     let spawn = |name: &str| thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
     for _ in 0..shared.instance.concurrency().clamp(1, POOL_MAX) {
-        spawn("call").spawn(|| shared.attend(&shared.calls))?;
+        spawn("call").spawn(|| shared.attend_calls())?;
     }
     spawn("health").spawn(|| shared.attend(&shared.health))?;
-    spawn("reader").spawn(|| read(shared, reader))?;
+    spawn("reader").spawn(|| shared.stand_in())?;
     Ok(shared)
-}
-
-/// Hands requests out. The end of the socket is the end of the worker, whatever else runs in it.
-fn read(shared: &Shared, mut reader: FrameReader<&'static File>) {
-    let mut parts = Parts::default();
-    loop {
-        match reader.next() {
-            Ok(Some(frame)) => match accept(frame, &mut parts) {
-                Ok(Some((op, job))) => shared.queue(op).push((op, job)),
-                Ok(None) => {}
-                Err(what) => {
-                    eprintln!("the worker can't go on: {what}");
-                    super::end(super::EXIT_REFUSED);
-                }
-            },
-            Ok(None) | Err(_) => super::end(0),
-        }
-    }
 }
 
 /// A whole request, or None after a part that is not the last. The host sends the parts of one request in a row.
