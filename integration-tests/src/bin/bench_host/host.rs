@@ -25,7 +25,7 @@ pub(crate) fn with_clock(binaries: &Binaries) -> Result<Fleet> {
 
 /// Pushes with as little probation as there is, and waits for the end.
 pub(crate) fn push(fleet: &Fleet, plugin: &Plugin, more: &[&str]) -> Result<()> {
-    let arguments: Vec<&str> = ["--min-healthy-time", "0s"].iter().chain(more).copied().collect();
+    let arguments: Vec<&str> = ["--min-healthy-time", "1ms"].iter().chain(more).copied().collect();
     fleet.push(plugin, &arguments)?.expect(0).map(drop)
 }
 
