@@ -6,8 +6,10 @@ mod call;
 mod client;
 mod hop;
 mod host;
+mod peer;
 mod plain;
 mod stat;
+mod swap;
 mod table;
 
 use std::{
@@ -21,7 +23,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use fleetswap_host::{Level, run_worker_if_asked};
-use fleetswap_integration_tests::harness::{Binaries, compile_c, repository};
+use fleetswap_integration_tests::{
+    harness::{Binaries, compile_c, repository},
+    swaps::Kind,
+};
 
 use table::Row;
 
@@ -64,6 +69,12 @@ enum Group {
     Hop,
     /// Starts of workers, and their memory.
     Start,
+    /// Calls beside swaps.
+    Swap,
+    /// Series of swaps of which none may cost a call.
+    Series,
+    /// The peer's reload.
+    Peer,
 }
 
 /// How much is measured.
@@ -72,11 +83,13 @@ struct Extent {
     time: Duration,
     starts: usize,
     fleets: usize,
+    /// Of each kind.
+    swaps: u32,
 }
 
 impl Extent {
-    const FULL: Self = Self { rounds: 5, time: Duration::from_secs(2), starts: 100, fleets: 5 };
-    const QUICK: Self = Self { rounds: 3, time: host::QUICK, starts: 20, fleets: 1 };
+    const FULL: Self = Self { rounds: 5, time: Duration::from_secs(2), starts: 100, fleets: 5, swaps: 500 };
+    const QUICK: Self = Self { rounds: 3, time: host::QUICK, starts: 20, fleets: 1, swaps: 10 };
 }
 
 fn main() -> ExitCode {
@@ -152,6 +165,17 @@ async fn rows(options: &Options, binaries: &Binaries, extent: &Extent) -> Result
         rows.push(nursery.rebirths(extent.starts).await?);
         rows.push(nursery.idle_memory().await?);
         rows.push(host::kills(binaries, extent.fleets).await?);
+    }
+    if wanted(Group::Swap) {
+        rows.extend(Box::pin(swap::during(binaries, extent.rounds, extent.time)).await?);
+    }
+    if wanted(Group::Series) {
+        for kind in [Kind::Stateless, Kind::Stateful] {
+            rows.extend(Box::pin(swap::series(binaries, kind, extent.swaps)).await?);
+        }
+    }
+    if wanted(Group::Peer) {
+        rows.push(peer::row(folder.path(), extent.time * 3).await?);
     }
     Ok(rows)
 }
