@@ -86,9 +86,9 @@ where
         if let Some((plugin, function)) = plain_names(request.method(), request.uri().path()) {
             let (plugin, function) = (plugin.to_owned(), function.to_owned());
             let front = self.front.clone();
-            return Box::pin(async move {
-                Ok(called(&front, plugin, function, request).await.map(Either::Left))
-            });
+            return Box::pin(
+                async move { Ok(called(&front, plugin, function, request).await.map(Either::Left)) },
+            );
         }
         let router = TowerToHyperService::new(self.router.clone());
         Box::pin(async move {

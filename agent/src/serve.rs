@@ -52,7 +52,10 @@ impl Accept for TcpListener {
 
 /// What answers requests.
 pub(crate) trait Answers:
-    Service<Request<Incoming>, Response = Response<Self::Out>, Error = Infallible, Future: Send> + Clone + Send + 'static
+    Service<Request<Incoming>, Response = Response<Self::Out>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
 {
     /// The body of an answer.
     type Out: hyper::body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;

@@ -23,7 +23,7 @@ struct Step {
 const TEST_ENVIRONMENT: &[(&str, &str)] = &[("INSTA_UPDATE", "no"), ("PROPTEST_RNG_SEED", "20261124")];
 
 /// Cheap steps first. The build comes before the tests, which find the programs and plugins that it made.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step { title: "format", arguments: &["fmt", "--all", "--check"], environment: &[], after: nothing },
     Step {
         title: "clippy",
@@ -41,6 +41,12 @@ const STEPS: [Step; 5] = [
         title: "tests",
         arguments: &["test", "--workspace"],
         environment: TEST_ENVIRONMENT,
+        after: nothing,
+    },
+    Step {
+        title: "every interleaving at the gate",
+        arguments: &["test", "--quiet", "-p", "fleetswap-host", "--features", "loom", "--lib", "gate::model"],
+        environment: &[],
         after: nothing,
     },
     Step {

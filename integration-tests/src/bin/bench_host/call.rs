@@ -72,9 +72,7 @@ async fn run(side: &Side, connections: usize, time: Duration) -> Result<Run> {
 }
 
 fn compare(connections: usize, ours: &[Run], plain: &[Run]) -> Vec<Row> {
-    let both = |field: fn(&Run) -> f64| {
-        (median(ours.iter().map(field)), median(plain.iter().map(field)))
-    };
+    let both = |field: fn(&Run) -> f64| (median(ours.iter().map(field)), median(plain.iter().map(field)));
     let ratio = |field: fn(&Run) -> f64| {
         median(ours.iter().zip(plain).map(|(ours, plain)| field(ours) / field(plain)))
     };

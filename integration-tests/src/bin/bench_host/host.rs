@@ -2,7 +2,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fleetswap_integration_tests::harness::{Agent, Binaries, Fleet, FleetOptions, Plugin, eventually, signal};
+use fleetswap_integration_tests::harness::{
+    Agent, Binaries, Fleet, FleetOptions, Plugin, eventually, signal,
+};
 use rustix::process::Signal;
 
 use super::{

@@ -32,7 +32,9 @@ pub(crate) async fn row(folder: &Path, time: Duration) -> Result<Row> {
     let mut command = Command::new(program);
     command.arg("-p").arg(folder).arg("-e").arg(folder.join("nginx.err")).arg("-c").arg(&config);
     let mut process = Process::start("nginx", &mut command, &folder.join("nginx.log"))?;
-    eventually("nginx listens", || Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(())))?;
+    eventually("nginx listens", || {
+        Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(()))
+    })?;
     let target = Target { socket, path: "/", body: Bytes::new() };
     let mut callers = JoinSet::new();
     let end = Instant::now() + time;

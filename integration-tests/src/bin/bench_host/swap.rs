@@ -30,8 +30,7 @@ pub(crate) async fn during(binaries: &Binaries, rounds: usize, time: Duration) -
     // What comes back to back is committed as soon as it may be.
     series.min_healthy_ms = 1;
     let body = Bytes::from_static(b"0 n ");
-    let target =
-        Target { socket: host::agent(&series.fleet)?.front(), path: "/v1/call/swapped/work", body };
+    let target = Target { socket: host::agent(&series.fleet)?.front(), path: "/v1/call/swapped/work", body };
     let mut rows = Vec::new();
     for (name, pace) in [("10 swaps/s", Some(PACE)), ("swaps back to back", None)] {
         let mut pairs = Vec::new();
@@ -88,7 +87,11 @@ fn compare(name: &str, paced: bool, pairs: &[(Sample, Beside)]) -> Vec<Row> {
     let calls: usize = pairs.iter().map(|(_, during)| during.sample.calls()).sum();
     let note = format!("{swaps} swaps, {calls} calls, 0 failed; baseline: without swaps");
     let mut p99_row = Row::against(format!("p99 of calls during {name}, 64 connections"), "us", p99.0, p99.1);
-    p99_row = if paced { p99_row.aim("ratio", p99.2, Aim::AtMost(1.25)) } else { p99_row.note(format!("ratio {:.2}", p99.2)) };
+    p99_row = if paced {
+        p99_row.aim("ratio", p99.2, Aim::AtMost(1.25))
+    } else {
+        p99_row.note(format!("ratio {:.2}", p99.2))
+    };
     vec![
         Row::against(format!("calls during {name}, 64 connections"), "/s", rate.0, rate.1)
             .note(format!("ratio {:.2}; {note}", rate.2)),
@@ -122,9 +125,13 @@ pub(crate) async fn series(binaries: &Binaries, kind: Kind, swaps: u32) -> Resul
         Row::alone(format!("calls lost in {swaps} swaps, {name}, open loop"), "", lost)
             .aim("lost", lost, Aim::AtMost(0.0))
             .note(story),
-        Row::alone(format!("calls made twice or not in {swaps} swaps, {name}"), "", doubles)
-            .aim("doubled", doubles, Aim::AtMost(0.0)),
-        Row::alone(format!("swap pause, {name}, p50"), "us", us(50.0)).note(format!("p99 {:.0} us", us(99.0))),
+        Row::alone(format!("calls made twice or not in {swaps} swaps, {name}"), "", doubles).aim(
+            "doubled",
+            doubles,
+            Aim::AtMost(0.0),
+        ),
+        Row::alone(format!("swap pause, {name}, p50"), "us", us(50.0))
+            .note(format!("p99 {:.0} us", us(99.0))),
     ])
 }
 

@@ -84,7 +84,9 @@ impl Row {
     }
 
     fn text(&self) -> String {
-        let side = |value: f64| if value.is_finite() { format!("{} {}", number(value), self.unit) } else { "-".into() };
+        let side = |value: f64| {
+            if value.is_finite() { format!("{} {}", number(value), self.unit) } else { "-".into() }
+        };
         let verdict = self.verdict.as_ref().map(Verdict::words);
         let more: Vec<String> =
             verdict.into_iter().chain(Some(self.note.clone()).filter(|it| !it.is_empty())).collect();
@@ -106,7 +108,8 @@ fn number(value: f64) -> String {
 pub(crate) fn text(rows: &[Row], about: &str) -> String {
     let head = format!("{:<58} {:>14} {:>14}  {}", "what", "ours", "baseline", "figure");
     let lines = rows.iter().map(Row::text);
-    let lines: Vec<String> = [head].into_iter().chain(lines).chain([String::new(), about.to_owned()]).collect();
+    let lines: Vec<String> =
+        [head].into_iter().chain(lines).chain([String::new(), about.to_owned()]).collect();
     lines.join("\n")
 }
 

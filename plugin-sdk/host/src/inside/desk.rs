@@ -226,7 +226,11 @@ mod tests {
         let (desk, mut seat) = quick_desk();
         desk.bring([1, 2]);
         assert_eq!(desk.next(&mut seat, None), Task::Run { job: 1, quick: true, more: true });
-        assert_eq!(desk.next(&mut Seat::default(), None), Task::Run { job: 2, quick: false, more: false }, "also by others");
+        assert_eq!(
+            desk.next(&mut Seat::default(), None),
+            Task::Run { job: 2, quick: false, more: false },
+            "also by others"
+        );
         assert_eq!(desk.next(&mut Seat::default(), None), Task::Rest);
         assert_eq!(desk.next(&mut seat, QUICK), Task::Read);
     }

@@ -75,7 +75,8 @@ impl Mux {
     pub(super) fn send(&self, request: Request, place: OwnedSemaphorePermit) -> oneshot::Receiver<Answer> {
         let (receiver, alone) = self.enqueue(request, place);
         // With others about, the writer collects what they ask and writes it at once.
-        let written = alone && self.pen.try_lock().is_ok_and(|mut pen| matches!(pen.write(self), Ok(Written::All)));
+        let written =
+            alone && self.pen.try_lock().is_ok_and(|mut pen| matches!(pen.write(self), Ok(Written::All)));
         if !written {
             self.work.notify_one();
         }
@@ -83,7 +84,11 @@ impl Mux {
     }
 
     /// Puts a request into the queue. True if it is the only one that has no reply.
-    fn enqueue(&self, mut request: Request, place: OwnedSemaphorePermit) -> (oneshot::Receiver<Answer>, bool) {
+    fn enqueue(
+        &self,
+        mut request: Request,
+        place: OwnedSemaphorePermit,
+    ) -> (oneshot::Receiver<Answer>, bool) {
         let (answer, receiver) = oneshot::channel();
         let mut table = self.lock();
         if let Some(death) = &table.death {

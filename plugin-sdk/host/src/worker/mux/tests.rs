@@ -192,7 +192,10 @@ async fn a_lone_request_is_written_by_its_caller_and_further_ones_together_by_th
 async fn nobody_writes_for_a_worker_that_is_buried() {
     let (mux, worker, _writer) = connected();
     mux.bury(&DEATH);
-    assert!(matches!(mux.send(call("late", 1), place()).await.unwrap(), Err(CallError::Died { written: false, .. })));
+    assert!(matches!(
+        mux.send(call("late", 1), place()).await.unwrap(),
+        Err(CallError::Died { written: false, .. })
+    ));
     worker.set_nonblocking(true).unwrap();
     assert!(FrameReader::new(&worker).next().is_err());
 }
