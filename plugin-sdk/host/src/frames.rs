@@ -169,6 +169,9 @@ pub(crate) struct Reply {
     /// More parts follow.
     #[prost(bool, tag = "4")]
     pub(crate) more: bool,
+    /// Of a call: the worker finds that calls are quick now.
+    #[prost(bool, tag = "5")]
+    pub(crate) quick: bool,
 }
 
 /// The worker's own status: the deadline was over before the request began; it was not executed.

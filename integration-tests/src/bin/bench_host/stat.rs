@@ -71,7 +71,7 @@ fn own_ticks(pid: u32) -> Result<f64> {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
     // utime and stime are fields 14 and 15 of the whole line, 11 and 12 after the name and the state.
-    Ok(ticks(11).zip(ticks(12)).map(|(user, system)| user + system).context("utime and stime")?)
+    ticks(11).zip(ticks(12)).map(|(user, system)| user + system).context("utime and stime")
 }
 
 /// Children of all threads of a process.

@@ -40,7 +40,8 @@ mod waiting {
 }
 
 /// The same promise for loom, which knows threads and not tasks: `until` blocks its thread.
-#[cfg(all(test, feature = "loom"))]
+#[cfg(test)]
+#[cfg(feature = "loom")]
 mod blocking {
     use loom::sync::{Condvar, Mutex};
 

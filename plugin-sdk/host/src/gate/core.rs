@@ -221,5 +221,6 @@ impl<T, D> State<T, D> {
     }
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests;

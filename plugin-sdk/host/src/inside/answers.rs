@@ -29,6 +29,8 @@ struct Waiting {
     frames: BytesMut,
     /// Replies in it that nobody is writing yet.
     held: usize,
+    /// Threads that wait until some of it is written.
+    for_room: usize,
     somebody_writes: bool,
 }
 
@@ -37,24 +39,25 @@ impl Answers {
         Self { socket, waiting: Mutex::default(), written: Condvar::new() }
     }
 
-    /// Sends a reply, in parts where it is large, and all that is held.
-    pub(super) fn send(&self, id: u64, answer: Answer) {
+    /// Sends a reply, in parts where it is large, and all that is held. `quick`: as [`Reply::quick`].
+    pub(super) fn send(&self, id: u64, answer: Answer, quick: bool) {
         let Answer { status, mut body } = answer;
         while body.len() > PART_MAX {
-            self.push(&Reply { id, status: status.0, body: body.split_to(PART_MAX), more: true });
+            let part = body.split_to(PART_MAX);
+            self.push(&Reply { id, status: status.0, body: part, more: true, quick });
         }
-        self.push(&Reply { id, status: status.0, body, more: false });
+        self.push(&Reply { id, status: status.0, body, more: false, quick });
     }
 
-    /// Takes a reply that may wait for the next one, whoever sends it. False if it was sent at once.
+    /// Takes the reply to a quick call, which may wait for the next one, whoever sends it. False if it was sent at once.
     pub(super) fn hold(&self, id: u64, answer: Answer) -> bool {
         let Answer { status, body } = answer;
         if body.len() > HELD_BYTES_MAX {
-            self.send(id, Answer { status, body });
+            self.send(id, Answer { status, body }, true);
             return false;
         }
         let mut waiting = self.lock();
-        frames::encode(&Reply { id, status: status.0, body, more: false }, &mut waiting.frames);
+        frames::encode(&Reply { id, status: status.0, body, more: false, quick: true }, &mut waiting.frames);
         waiting.held += 1;
         let full = waiting.held >= HELD_MAX || waiting.frames.len() > HELD_BYTES_MAX;
         if full {
@@ -71,7 +74,9 @@ impl Answers {
     fn push(&self, reply: &Reply) {
         let mut waiting = self.lock();
         while waiting.somebody_writes && waiting.frames.len() > WAITING_MAX {
+            waiting.for_room += 1;
             waiting = self.written.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.for_room -= 1;
         }
         frames::encode(reply, &mut waiting.frames);
         self.write_all(waiting);
@@ -89,7 +94,10 @@ impl Answers {
             drop(waiting);
             self.write(&frames);
             waiting = self.lock();
-            self.written.notify_all();
+            // Telling nobody is a call of the kernel as well.
+            if waiting.for_room > 0 {
+                self.written.notify_all();
+            }
         }
         waiting.somebody_writes = false;
     }

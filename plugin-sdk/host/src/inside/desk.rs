@@ -13,13 +13,18 @@ use std::{
 /// A call up to this long is quick.
 const QUICK_MAX: Duration = Duration::from_micros(50);
 /// How long a pool thread keeps the duty while it runs a call, at least; twice as long at most.
-const TICK: Duration = Duration::from_micros(500);
-/// What a call that was not quick adds to the suspicion that the next one isn't; a quick one takes 1 away.
+const TICK: Duration = Duration::from_millis(1);
+/// What a call that was not quick adds to the suspicion that the next one isn't, and one that lost its thread the duty
+/// once more; a quick one takes 1 away.
 const SLOW_COUNTS: u32 = 8;
-/// Most suspicion, with which a worker begins and to which a call that lost its thread the duty returns.
+/// Most suspicion, with which a worker begins.
 const SUSPICION_MAX: u32 = 64;
 /// Beyond this, calls are not thought quick. More than one stray call that the machine held up comes to.
 const SUSPICION_QUICK: u32 = 16;
+/// Work that a thread on duty leaves to wait behind a quick call; with more of it, another thread helps.
+const BACKLOG_MAX: Duration = Duration::from_micros(100);
+/// Weight of the last call in the time that a call is thought to take: one in so many.
+const PACE_WEIGHT: u32 = 8;
 
 /// Hands out calls of type `J`. The host bounds how many it sends before it has replies.
 #[derive(Debug)]
@@ -45,6 +50,16 @@ struct State<J> {
     turns: u64,
     reader_sleeps: bool,
     suspicion: u32,
+    /// What a call takes, from the last ones that were quick.
+    pace: Duration,
+}
+
+/// Whom to wake, once the lock is free: whoever wakes wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wake {
+    Nobody,
+    Pool,
+    Reader,
 }
 
 /// A pool thread's claim to the duty; it may have been taken from it.
@@ -73,6 +88,7 @@ impl<J> Desk<J> {
             turns: 0,
             reader_sleeps: false,
             suspicion: SUSPICION_MAX,
+            pace: Duration::ZERO,
         };
         Self { state: Mutex::new(state), pool: Condvar::new(), reader: Condvar::new() }
     }
@@ -86,19 +102,19 @@ impl<J> Desk<J> {
             state.turns += u64::from(on_duty);
         }
         if let Some(job) = state.jobs.pop_front() {
-            if on_duty && state.suspicion <= SUSPICION_QUICK {
+            let quick = on_duty && state.suspicion <= SUSPICION_QUICK;
+            let wake = if quick {
                 state.runs = true;
-                if state.reader_sleeps {
-                    self.reader.notify_one();
-                }
-                return Task::Run { job, quick: true, more: !state.jobs.is_empty() };
-            }
-            if on_duty {
-                state.held = false;
-            }
-            *seat = Seat(None);
-            self.see_to_the_rest(&state);
-            return Task::Run { job, quick: false, more: false };
+                state.helper()
+            } else {
+                state.held &= !on_duty;
+                *seat = Seat(None);
+                state.next_hand()
+            };
+            let more = quick && !state.jobs.is_empty();
+            drop(state);
+            self.wake(wake);
+            return Task::Run { job, quick, more };
         }
         if on_duty || !state.held {
             *seat = state.take_duty();
@@ -132,17 +148,7 @@ impl<J> Desk<J> {
                 return;
             }
             if state.held && state.runs {
-                let before = (state.term, state.turns);
-                let waited = self.reader.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner);
-                state = waited.0;
-                let same = state.held && state.runs && before == (state.term, state.turns);
-                if same && waited.1.timed_out() {
-                    state.relieve();
-                    drop(state);
-                    relieved();
-                    state = self.lock();
-                    self.see_to_the_rest(&state);
-                }
+                state = self.watch(state, &relieved);
                 continue;
             }
             state.reader_sleeps = true;
@@ -151,23 +157,46 @@ impl<J> Desk<J> {
         }
     }
 
+    /// Looks once a tick, without being woken for each call, until there are none or one has lost its thread the duty.
+    fn watch<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<J>>,
+        relieved: &impl Fn(),
+    ) -> MutexGuard<'a, State<J>> {
+        loop {
+            let before = (state.term, state.turns);
+            let waited = self.reader.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner);
+            state = waited.0;
+            let same = before == (state.term, state.turns);
+            if same && state.held && state.runs && waited.1.timed_out() {
+                state.relieve();
+                let wake = state.next_hand();
+                drop(state);
+                relieved();
+                self.wake(wake);
+                return self.lock();
+            }
+            if !state.held || (same && waited.1.timed_out()) {
+                return state;
+            }
+        }
+    }
+
     /// The reader thread has read once; a free pool thread goes on.
     pub(super) fn bring_and_leave(&self, jobs: impl IntoIterator<Item = J>) {
         let mut state = self.lock();
         state.jobs.extend(jobs);
         state.held = false;
-        self.see_to_the_rest(&state);
+        let wake = state.next_hand();
+        drop(state);
+        self.wake(wake);
     }
 
-    /// Wakes one who takes the next call or the duty; it does the same for what is left then.
-    fn see_to_the_rest(&self, state: &State<J>) {
-        if state.jobs.is_empty() && state.held {
-            return;
-        }
-        if state.idle > 0 {
-            self.pool.notify_one();
-        } else if !state.held {
-            self.reader.notify_one();
+    fn wake(&self, whom: Wake) {
+        match whom {
+            Wake::Nobody => {}
+            Wake::Pool => self.pool.notify_one(),
+            Wake::Reader => self.reader.notify_one(),
         }
     }
 
@@ -189,15 +218,40 @@ impl<J> State<J> {
 
     fn relieve(&mut self) {
         (self.held, self.runs) = (false, false);
-        self.suspicion = SUSPICION_MAX;
+        self.suspect();
     }
 
     fn learn(&mut self, took: Duration) {
-        self.suspicion = if took <= QUICK_MAX {
-            self.suspicion.saturating_sub(1)
-        } else {
-            (self.suspicion + SLOW_COUNTS).min(SUSPICION_MAX)
-        };
+        if took > QUICK_MAX {
+            return self.suspect();
+        }
+        self.suspicion = self.suspicion.saturating_sub(1);
+        self.pace = (self.pace * (PACE_WEIGHT - 1) + took) / PACE_WEIGHT;
+    }
+
+    fn suspect(&mut self) {
+        self.suspicion = (self.suspicion + SLOW_COUNTS).min(SUSPICION_MAX);
+    }
+
+    /// Who takes the next call or the duty; that one looks after what is left then.
+    fn next_hand(&self) -> Wake {
+        match (self.jobs.is_empty(), self.held) {
+            (true, true) => Wake::Nobody,
+            _ if self.idle > 0 => Wake::Pool,
+            (_, false) => Wake::Reader,
+            (false, true) => Wake::Nobody,
+        }
+    }
+
+    /// Who is needed beside a thread on duty that runs a quick call.
+    fn helper(&self) -> Wake {
+        let waits = u32::try_from(self.jobs.len()).unwrap_or(u32::MAX);
+        match () {
+            // Without its eye on the call, nobody would read on if it never returned.
+            () if self.reader_sleeps => Wake::Reader,
+            () if self.idle > 0 && self.pace.saturating_mul(waits) > BACKLOG_MAX => Wake::Pool,
+            () => Wake::Nobody,
+        }
     }
 }
 
@@ -252,6 +306,22 @@ mod tests {
             assert_eq!(desk.next(&mut seat, Some(QUICK_MAX * 2)), Task::Read);
             assert_eq!(desk.lock().suspicion <= SUSPICION_QUICK, slow_calls < 3);
         }
+    }
+
+    #[test]
+    fn many_calls_that_are_not_that_quick_get_a_helper() {
+        let (desk, mut seat) = quick_desk();
+        for _ in 0..100 {
+            assert_eq!(desk.next(&mut seat, Some(QUICK_MAX)), Task::Read);
+        }
+        let mut state = desk.lock();
+        state.idle = 1;
+        state.jobs.extend([1, 2]);
+        assert_eq!(state.helper(), Wake::Nobody);
+        state.jobs.push_back(3);
+        assert_eq!(state.helper(), Wake::Pool);
+        state.reader_sleeps = true;
+        assert_eq!(state.helper(), Wake::Reader, "the first who is needed");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Serve: the worker's threads, from the first request to the end of the socket.
 use super::{
     answers::Answers,
+    crash,
     desk::{Desk, Seat, Task},
     instance::{Instance, Job},
     library::Plugin,
@@ -47,16 +48,23 @@ impl Shared {
         self.attend(&self.control)
     }
 
+    /// As [`Shared::attend`], on a thread that has just been started.
+    fn begin(&self, queue: &Queue<(Op, Job)>) -> ! {
+        crash::ready();
+        self.attend(queue)
+    }
+
     /// Runs what comes into one queue, for ever.
     fn attend(&self, queue: &Queue<(Op, Job)>) -> ! {
         loop {
             let (op, job) = queue.pop();
-            self.answers.send(job.request.id, self.instance.run(op, &job));
+            self.answers.send(job.request.id, self.instance.run(op, &job), false);
         }
     }
 
     /// A thread of the pool.
     fn attend_calls(&self) -> ! {
+        crash::ready();
         let (mut seat, mut took, mut holds) = (Seat::default(), None, false);
         loop {
             let task = self.calls.next(&mut seat, took.take());
@@ -65,14 +73,14 @@ impl Shared {
                 holds = false;
             }
             match task {
-                Task::Run { job, more, quick: _ } => {
+                Task::Run { job, quick, more } => {
                     let started = Instant::now();
                     let answer = self.instance.run(Op::Call, &job);
                     took = Some(started.elapsed());
                     if more {
                         holds = self.answers.hold(job.request.id, answer);
                     } else {
-                        self.answers.send(job.request.id, answer);
+                        self.answers.send(job.request.id, answer, quick);
                         holds = false;
                     }
                 }
@@ -133,10 +141,10 @@ pub(super) fn start(
         incoming: Mutex::new(Incoming { reader, parts: Parts::default() }),
     }));
     let spawn = |name: &str| thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
-    for _ in 0..shared.instance.concurrency().clamp(1, POOL_MAX) {
-        spawn("call").spawn(|| shared.attend_calls())?;
+    for number in 1..=shared.instance.concurrency().clamp(1, POOL_MAX) {
+        spawn(&format!("call-{number}")).spawn(|| shared.attend_calls())?;
     }
-    spawn("health").spawn(|| shared.attend(&shared.health))?;
+    spawn("health").spawn(|| shared.begin(&shared.health))?;
     spawn("reader").spawn(|| shared.stand_in())?;
     Ok(shared)
 }

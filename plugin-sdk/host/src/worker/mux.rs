@@ -1,6 +1,7 @@
 //! Mux: many requests over one socket, each with an id that it keeps until its reply came.
 mod pen;
 
+use super::room::Room;
 use crate::{
     CallError, Death,
     frames::{BadPart, Op, Parts, Reply, Request},
@@ -35,13 +36,14 @@ pub(super) struct Mux {
     work: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     last_id: u64,
     /// In the order of their ids, which is the order in which they were asked.
     pending: BTreeMap<u64, Pending>,
     /// Those that were not taken up by the pen. It has no bound of its own: each request in it holds a place.
     queue: VecDeque<Request>,
+    room: Room,
     /// Nothing more is asked.
     closing: bool,
     death: Option<Arc<Death>>,
@@ -56,17 +58,26 @@ struct Pending {
     written: bool,
     parts: Parts,
     /// Its place in the worker; given back when the reply came, also if the caller has gone.
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl Mux {
-    /// A mux that writes to this socket, and its writer, which has to run.
+    /// A mux that writes to this socket, and its writer, which has to run. Calls take their places in this room.
     pub(super) fn new(
         socket: OwnedWriteHalf,
+        room: Room,
     ) -> (Arc<Self>, impl Future<Output = io::Result<()>> + Send + 'static) {
         let socket = Arc::new(socket);
         let pen = Mutex::new(Pen::new(Arc::clone(&socket)));
-        let mux = Arc::new(Self { table: Mutex::default(), pen, work: Notify::new() });
+        let table = Table {
+            last_id: 0,
+            pending: BTreeMap::new(),
+            queue: VecDeque::new(),
+            room,
+            closing: false,
+            death: None,
+        };
+        let mux = Arc::new(Self { table: Mutex::new(table), pen, work: Notify::new() });
         let writer = write(Arc::clone(&mux), socket);
         (mux, writer)
     }
@@ -99,8 +110,7 @@ impl Mux {
         request.id = table.last_id;
         let op = Op::try_from(request.op).unwrap_or(Op::Call);
         let function = request.function.clone();
-        let pending =
-            Pending { op, function, answer, written: false, parts: Parts::default(), _place: place };
+        let pending = Pending { op, function, answer, written: false, parts: Parts::default(), place };
         table.pending.insert(request.id, pending);
         table.queue.push_back(request);
         (receiver, table.pending.len() == 1)
@@ -125,6 +135,10 @@ impl Mux {
         if let Some(body) = whole
             && let Some(pending) = table.pending.remove(&id)
         {
+            match pending.op {
+                Op::Call => table.room.answered(pending.place, reply.quick),
+                _ => drop(pending.place),
+            }
             drop(table);
             // A caller that has gone, at its deadline for example, has no use for the reply.
             let _ = pending.answer.send(Ok((Status(reply.status), body)));

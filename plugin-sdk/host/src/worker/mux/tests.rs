@@ -22,12 +22,12 @@ fn call(function: &str, body: usize) -> Request {
 
 /// The last part of a reply.
 fn reply(id: u64) -> Reply {
-    Reply { id, status: 0, body: Bytes::from_static(b"ok"), more: false }
+    Reply { id, status: 0, body: Bytes::from_static(b"ok"), ..Reply::default() }
 }
 
 /// A part of the first reply, which more follow.
 fn part(len: usize) -> Reply {
-    Reply { id: 1, status: 0, body: vec![0; len].into(), more: true }
+    Reply { id: 1, status: 0, body: vec![0; len].into(), more: true, quick: false }
 }
 
 /// A mux whose writer writes into the returned socket.
@@ -40,7 +40,7 @@ fn connected() -> (Arc<Mux>, StdStream, tokio::task::JoinHandle<io::Result<()>>)
 fn writes_to(ours: StdStream) -> (Arc<Mux>, tokio::task::JoinHandle<io::Result<()>>) {
     ours.set_nonblocking(true).unwrap();
     let (_, half) = UnixStream::from_std(ours).unwrap().into_split();
-    let (mux, writer) = Mux::new(half);
+    let (mux, writer) = Mux::new(half, Room::new(1));
     (mux, tokio::spawn(writer))
 }
 
@@ -175,7 +175,7 @@ async fn a_lone_request_is_written_by_its_caller_and_further_ones_together_by_th
     let (_, half) = UnixStream::from_std(ours).unwrap().into_split();
     half.writable().await.unwrap();
     // Its writer does not run yet.
-    let (mux, writer) = Mux::new(half);
+    let (mux, writer) = Mux::new(half, Room::new(1));
     let _first = mux.send(call("a", 1), place());
     let mut frames = FrameReader::new(&worker);
     assert!(frames.next().unwrap().is_some());
