@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(crate) use logs::{Event, LogReply};
-pub(crate) use overrides::{Door, Ordered, OverrideReply, word};
+pub(crate) use overrides::{Ordered, OverrideReply, greet, word};
 pub(crate) use status::{LocalOverride, Release, Status, Trial};
 
 /// Permission bits of the socket.

@@ -176,8 +176,9 @@ async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained
     let (admission, mut others) = (CancellationToken::new(), JoinSet::new());
     let ends = Ends { standing: standing_seen, desired, state: link_state };
     others.spawn(link.run(ends, rest.clone()));
-    others.spawn(serve(control::Door(sockets.control), control::router(sources), rest.clone()));
-    let front = front::router(running.calls(), metrics);
+    let control = control::router(sources);
+    others.spawn(serve(sockets.control, move |stream: &_| control::greet(&control, stream), rest.clone()));
+    let front = front::Door::open(running.calls(), metrics);
     let fronts = fronts(sockets.front, sockets.tcp, front, &admission);
     Ok(Daemon { _state: state, running, admission, fronts, rest, others })
 }
@@ -238,14 +239,15 @@ impl Sockets {
 fn fronts(
     unix: tokio::net::UnixListener,
     tcp: Option<(tokio::net::TcpListener, SocketAddr)>,
-    router: axum::Router,
+    front: front::Door,
     admission: &CancellationToken,
 ) -> JoinSet<()> {
     let mut fronts = JoinSet::new();
     if let Some((listener, address)) = tcp {
-        fronts.spawn(serve(listener, front::guarded(router.clone(), address), admission.clone()));
+        let guarded = front.clone().guarded(address);
+        fronts.spawn(serve(listener, move |_: &_| guarded.clone(), admission.clone()));
     }
-    fronts.spawn(serve(unix, router, admission.clone()));
+    fronts.spawn(serve(unix, move |_: &_| front.clone(), admission.clone()));
     fronts
 }
 

@@ -18,7 +18,11 @@ use crate::serve::{bind_unix, serve};
 fn served(dir: &Path, router: Router) -> PathBuf {
     let socket = dir.join("sock");
     let listener = bind_unix(&socket, 0o600, None).unwrap();
-    tokio::spawn(serve(listener, router, CancellationToken::new()));
+    tokio::spawn(serve(
+        listener,
+        hyper_util::service::TowerToHyperService::new(router),
+        CancellationToken::new(),
+    ));
     socket
 }
 

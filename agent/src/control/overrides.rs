@@ -21,7 +21,7 @@ use super::{
 };
 use crate::run::{Done, Refused, Verb};
 
-pub(crate) use peer::{Door, Peer};
+pub(crate) use peer::{Peer, greet};
 
 /// Largest body, in bytes: a reason with every character escaped.
 const BODY_MAX: usize = 8 * 1024;

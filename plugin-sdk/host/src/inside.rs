@@ -4,6 +4,7 @@
 //! need of the system's libraries, locks itself in, and only then opens the release.
 mod answers;
 mod crash;
+mod desk;
 mod instance;
 mod library;
 mod occupancy;
@@ -88,13 +89,10 @@ fn start(host: Option<OsString>) -> io::Result<&'static Shared> {
         let refused = Refused { kind: Refusal::NoThreads as i32, words: error.to_string() };
         refuse(socket, Step::Refused(refused))
     };
-    let shared = Shared::new(socket);
+    let shared = Shared::new(socket, reader);
     // Before the release can run: so it can't be the cause when the host has no thread to give, nor claim so.
-    let mut reader = Some(reader);
-    if start.pool > 0
-        && let Some(reader) = reader.take()
-    {
-        shared.start(start.pool, reader).map_err(no_threads)?;
+    if start.pool > 0 {
+        shared.start(start.pool).map_err(no_threads)?;
     }
     let lacks_something = !lacking.is_empty();
     report(socket, Step::Sandboxed(lacking))?;
@@ -105,8 +103,8 @@ fn start(host: Option<OsString>) -> io::Result<&'static Shared> {
     crash::loaded();
     let (descriptor, concurrency) = (plugin.descriptor.clone(), plugin.parsed.concurrency);
     shared.set(plugin);
-    if let Some(reader) = reader {
-        shared.start(concurrency, reader).map_err(no_threads)?;
+    if start.pool == 0 {
+        shared.start(concurrency).map_err(no_threads)?;
     }
     report(socket, Step::Loaded(descriptor))?;
     Ok(shared)

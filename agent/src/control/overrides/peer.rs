@@ -1,12 +1,11 @@
 //! Who speaks on the control socket: the kernel says, and nobody can claim another name.
 
-use std::{fs, io, path::Path};
+use std::{fs, path::Path};
 
 use axum::{Extension, Router};
 use fleetswap_update::ORDERED_BY_MAX;
-use tokio::net::{UnixListener, UnixStream};
-
-use crate::serve::Accept;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::UnixStream;
 
 /// Largest `/etc/passwd` that is searched, in bytes.
 const PASSWD_MAX: u64 = 4 * 1024 * 1024;
@@ -15,22 +14,11 @@ const PASSWD_MAX: u64 = 4 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Peer(pub(crate) Option<u32>);
 
-/// The control socket; each connection knows whose it is.
-#[derive(Debug)]
-pub(crate) struct Door(pub(crate) UnixListener);
-
-impl Accept for Door {
-    type Stream = UnixStream;
-
-    async fn next(&mut self) -> io::Result<Self::Stream> {
-        self.0.next().await
-    }
-
-    fn greet(&self, router: &Router, stream: &Self::Stream) -> Router {
-        // SO_PEERCRED: who connected, not who holds the descriptor now.
-        let peer = Peer(stream.peer_cred().ok().map(|peer| peer.uid()));
-        router.clone().layer(Extension(peer))
-    }
+/// The answers for one connection of the control socket: they know whose it is.
+pub(crate) fn greet(router: &Router, stream: &UnixStream) -> TowerToHyperService<Router> {
+    // SO_PEERCRED: who connected, not who holds the descriptor now.
+    let peer = Peer(stream.peer_cred().ok().map(|peer| peer.uid()));
+    TowerToHyperService::new(router.clone().layer(Extension(peer)))
 }
 
 impl Peer {
