@@ -77,6 +77,7 @@ impl Plugin {
             Fact::TimePassed => self.time_passed(now),
             Fact::Trial { serial, outcome } => self.outcome(now, serial, outcome),
             Fact::Ready(id) => self.ready(id),
+            Fact::StateLost(id, words) => self.state_lost(id, words),
             Fact::Died(id, problem) => self.died(now, id, problem),
             Fact::StartFailed(id, problem) => self.start_failed(now, id, problem),
             Fact::FilesLost(id, problem) => self.files_lost(now, id, problem),
@@ -273,7 +274,7 @@ impl Plugin {
     /// The way back broke off. The old release is started anew, in place of whatever stands there.
     fn strand(&mut self, now: Time) {
         if self.service.active().is_some_and(|active| active.state.has_state()) {
-            self.note_lost("the state: the way back broke off".to_owned());
+            self.note_lost("what came after the last saved state: the way back broke off".to_owned());
         }
         if let Some(Step::Switching(Switch::GivingUp(problem))) = self.trial.as_ref().map(|it| &it.step) {
             let problem = problem.as_ref().clone();
@@ -371,6 +372,7 @@ impl Plugin {
         let Service::Serving(serving) = &mut self.service else { return };
         let Some(previous) = serving.previous.take() else { return };
         serving.active = previous;
+        serving.lost.clear();
         serving.started(now, true);
         let next = format!("back on {}", serving.active.release);
         let offer = serving.offer.clone();

@@ -37,6 +37,9 @@ pub struct Serving {
     pub deaths: Vec<Time>,
     /// Deaths and failed starts in a row.
     pub restarts: u32,
+    /// What of its state the last start that lost some could not give it, in words; empty if nothing was lost.
+    #[serde(default)]
+    pub lost: String,
 }
 
 /// How the committed release fares.
@@ -99,7 +102,7 @@ impl Service {
 impl Serving {
     /// A release that was just committed and answers.
     pub(crate) fn committed(active: Installed, previous: Option<Installed>, offer: Offer) -> Self {
-        Self { active, previous, offer, life: Life::Running, deaths: Vec::new(), restarts: 0 }
+        Self { active, previous, offer, life: Life::Running, deaths: Vec::new(), restarts: 0, lost: String::new() }
     }
 
     /// The agent starts: so does the release, at once. A new boot or a clean stop forgets old deaths.

@@ -63,6 +63,8 @@ pub struct Status {
     pub trial: Option<TrialStatus>,
     /// Releases that are never loaded here again.
     pub denied: Vec<Denied>,
+    /// What of its state the active release lost at a start, in words; empty if nothing was lost.
+    pub lost: String,
 }
 
 /// What callers meet.
@@ -141,6 +143,7 @@ impl Plugin {
             previous: self.service.previous().map(|installed| installed.release.clone()),
             trial: self.trial_status(),
             denied: self.denied.clone(),
+            lost: self.service.serving().map(|serving| serving.lost.clone()).unwrap_or_default(),
         }
     }
 
