@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::{
     calls::Calls,
+    keeper::Keeper,
     link::{LinkState, Standing},
     logs::{Line, Logs},
 };
@@ -33,6 +34,7 @@ pub(crate) struct Sources {
     pub(crate) host_id: String,
     pub(crate) controller: String,
     pub(crate) calls: Arc<dyn Calls>,
+    pub(crate) keeper: Keeper,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) link: watch::Receiver<LinkState>,
     pub(crate) logs: Logs,

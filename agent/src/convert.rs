@@ -120,7 +120,7 @@ pub(crate) const fn versions(versions: fleetswap_trust::Versions) -> v1::Metadat
 
 /// How a plugin stands, for a report.
 pub(crate) fn status(status: Status) -> v1::PluginStatus {
-    let Status { plugin, generation: _, service, active, previous, trial, denied } = status;
+    let Status { plugin, generation: _, service, active, previous, trial, denied, lost } = status;
     v1::PluginStatus {
         plugin,
         service: service_state(service).into(),
@@ -128,6 +128,7 @@ pub(crate) fn status(status: Status) -> v1::PluginStatus {
         previous: previous.map(release),
         trial: trial.map(trial_status),
         denied: denied.into_iter().map(denial).collect(),
+        state_lost: lost,
     }
 }
 

@@ -7,10 +7,12 @@
 //! records/NAME.a|b   one record per plugin (and one of the host), two copies
 //! trust/trusted.a|b  TUF metadata that was accepted, and the floors; two copies
 //! blobs/SHA256[.part] manifests/SHA256
+//! states/NAME[.aside]  what a plugin handed over last
 //! ```
 
 mod contents;
 mod records;
+mod states;
 mod trusted;
 
 use std::{
@@ -27,6 +29,7 @@ use uuid::Uuid;
 
 pub(crate) use contents::Contents;
 pub(crate) use records::{Record, Records};
+pub(crate) use states::{About, States};
 pub(crate) use trusted::TrustDir;
 
 /// The format of the state folder as a whole. A newer one is refused and left untouched.
@@ -131,7 +134,7 @@ impl StateDir {
         make_dir(root)?;
         let lock = lock(root)?;
         check_format(&root.join("format"))?;
-        for folder in ["records", "trust", "blobs", "manifests"] {
+        for folder in ["records", "trust", "blobs", "manifests", "states"] {
             make_dir(&root.join(folder))?;
         }
         Ok(Self { root: root.to_owned(), _lock: Arc::new(lock) })
@@ -161,6 +164,11 @@ impl StateDir {
     /// The host's own record: what it was told last.
     pub(crate) fn host_record(&self) -> Record {
         Record::new(&self.root.join("records"), "@host")
+    }
+
+    /// What plugins handed over, one file each.
+    pub(crate) fn states(&self) -> States {
+        States::new(self.root.join("states"))
     }
 
     /// What was verified before; at the first start the root in the file `trust_root`.

@@ -3,6 +3,7 @@
 //! The loop of a plugin is the whole of the agent's deciding: an event comes, the core steps, the record is saved,
 //! the core's work is done, and its outcome is the next event. At most one plugin of a host is on trial at a time.
 
+mod checkpoints;
 mod files;
 mod host;
 mod life;
@@ -27,9 +28,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     calls::Calls,
     convert,
+    config::CheckpointRules,
     daemon::Parts,
     durable::{DurableError, Records, StateDir},
     explain,
+    keeper::Keeper,
     service::{Launcher, Registry, Shelf},
     trial::Tools,
 };
@@ -52,6 +55,8 @@ pub(crate) struct World {
     /// The host's one trial slot.
     pub(crate) slot: Arc<Semaphore>,
     pub(crate) boot_id: String,
+    /// How often each plugin's state is saved while it runs.
+    pub(crate) checkpoints: CheckpointRules,
     /// Whether the last run of the agent ended as asked.
     pub(crate) clean_stop: bool,
     pub(crate) stop: CancellationToken,
@@ -63,6 +68,7 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct Running {
     registry: Arc<Registry>,
+    keeper: Keeper,
     stop: CancellationToken,
     teller: JoinHandle<()>,
     failures: mpsc::Receiver<Explained>,
@@ -79,12 +85,15 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Explained> {
     let desired = parts.desired.clone();
     let mut host = HostRecord::open(parts.state.host_record()).map_err(|error| explain::durable(&error))?;
     let (failure, failures) = mpsc::channel(1);
-    let (world, state) = world(parts, host.clean_stop(), failure)?;
+    // Counted before anything runs: what an earlier run ended with is whole for this one only.
+    let run = host.begin_run().map_err(|error| explain::durable(&error))?;
+    let (world, state) = world(parts, (host.clean_stop(), run), failure)?;
     let (registry, stop) = (Arc::clone(&world.registry), world.stop.clone());
+    let keeper = world.tools.keeper.clone();
     let lives = resume(world, &mut host).await.map_err(|error| explain::durable(&error))?;
     teller::tell_highest(&lives, host.highest().max(lives.highest()));
     let teller = tokio::spawn(teller::run(lives, desired, host.clone()));
-    Ok(Running { registry, stop, teller, failures, host, _state: state })
+    Ok(Running { registry, keeper, stop, teller, failures, host, _state: state })
 }
 
 /// Every plugin has taken in how the last run ended before an end without a word counts as a kill: until then, a second
@@ -99,6 +108,11 @@ impl Running {
     /// What the front calls.
     pub(crate) fn calls(&self) -> Arc<dyn Calls> {
         Arc::clone(&self.registry) as Arc<dyn Calls>
+    }
+
+    /// What is kept of the plugins' states.
+    pub(crate) fn keeper(&self) -> Keeper {
+        self.keeper.clone()
     }
 
     /// Waits until the agent can't go on.
@@ -124,11 +138,22 @@ impl Running {
 
 fn world(
     parts: Parts,
-    clean_stop: bool,
+    (clean_stop, run): (bool, u64),
     failures: mpsc::Sender<Explained>,
 ) -> Result<(World, StateDir), Explained> {
-    let Parts { state, trust, allow_dev_trust, fetcher, limits, logs, metrics, facts, desired: _, standing } =
-        parts;
+    let Parts {
+        state,
+        trust,
+        allow_dev_trust,
+        fetcher,
+        limits,
+        checkpoints,
+        logs,
+        metrics,
+        facts,
+        desired: _,
+        standing,
+    } = parts;
     let host = fleetswap_host::Launcher::start().map_err(|error| no_launcher(&error))?;
     let shelf = Shelf { manifests: state.manifests(), blobs: state.blobs(), platform: facts.platform };
     if let Ok(trusted) = fleetswap_trust::trusted(&trust) {
@@ -139,6 +164,7 @@ fn world(
         fetcher,
         trust,
         allow_dev_trust,
+        keeper: Keeper::new(state.states(), run),
         rules: Rules { platform: Some(native_platform()), glibc: Glibc::parse(&facts.glibc) },
         launch: Arc::new(Launcher { host, limits, logs: logs.clone() }),
         standing,
@@ -153,6 +179,7 @@ fn world(
         files: Files::new(shelf),
         slot: Arc::new(Semaphore::new(TRIAL_SLOTS)),
         boot_id: facts.boot_id,
+        checkpoints,
         clean_stop,
         stop: CancellationToken::new(),
         failures,

@@ -1,15 +1,14 @@
 //! Serving a router on a socket: bounded connections, bounded heads, and an orderly end.
 
+mod inherited;
+mod linger;
 mod socket;
 
 use std::{io, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -18,6 +17,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use linger::Calls;
+
+pub(crate) use inherited::{Inherited, Paths};
 pub(crate) use socket::{bind_tcp, bind_unix};
 
 /// Most open connections of one socket; further ones wait in its backlog.
@@ -54,7 +56,8 @@ impl Accept for TcpListener {
     }
 }
 
-/// Serves until `stop`; then accepts nothing more, and returns when the requests in flight have their answers.
+/// Serves until `stop`; then accepts nothing more, and returns when the requests in flight have their answers and what
+/// a client was just about to send on an open connection has as well.
 pub(crate) async fn serve(mut listener: impl Accept, router: Router, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -93,11 +96,19 @@ async fn connection(
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let calls = Calls::default();
+    let connection = http.serve_connection(TokioIo::new(stream), calls.noted(router));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = async {
+            stop.cancelled().await;
+            calls.last().await;
+        } => {
+            if calls.are_none() {
+                // It was opened and never used: there is nothing to finish.
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -106,3 +117,6 @@ async fn connection(
         tracing::debug!(%error, "a connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,6 +70,7 @@ fn sources() -> Sources {
         host_id: "id".to_owned(),
         controller: "127.0.0.1:7443".to_owned(),
         calls: Arc::new(NoCalls),
+        keeper: crate::keeper::testing(),
         standing: watch::channel(standing).1,
         link: watch::channel(link).1,
         logs: Logs::default(),

@@ -31,6 +31,7 @@ fn brief(status: &mut v1::PluginStatus) {
         cut(&mut denied.code);
         cut(&mut denied.reason);
     }
+    status.state_lost.clear();
     let Some(trial) = &mut status.trial else { return };
     cut(&mut trial.state_lost);
     let Some(failure) = &mut trial.failure else { return };
@@ -92,6 +93,7 @@ mod tests {
             active: Some(release.clone()),
             previous: Some(release.clone()),
             trial: Some(trial),
+            state_lost: text(),
             plugin,
         }
     }

@@ -3,15 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use fleetswap_update::{
-    Event, Fact, Fault, Installed, Offer, Outcome, Plugin, Problem, ReleaseId, Serve, Task, Time,
+    Event, Fact, Fault, Installed, Offer, OnDisk, Outcome, Plugin, Problem, ReleaseId, Serve, Task, Time,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
-    time::sleep,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
     World,
+    checkpoints::Checkpoints,
     narrate::narrate,
     task::{Running, Starting, outcome_of, unless_it_panics},
     written::Written,
@@ -26,6 +27,8 @@ use crate::{
 
 /// Wait before a record that could not be saved is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
+/// Longest wait at the end for a switch or a way back that has a state in its hands: what one may take that nobody calls.
+const FINISH_MAX: Duration = Duration::from_secs(20);
 
 /// What the controller told, and who waits until it is taken in.
 pub(super) type Told = (Offer, oneshot::Sender<()>);
@@ -33,8 +36,9 @@ pub(super) type Told = (Offer, oneshot::Sender<()>);
 /// What comes from the loop's own tasks.
 enum Own {
     Fact(Box<Fact>),
-    /// A start put it in place.
-    Started(Arc<Live>),
+    /// A start put it in place; what of its state is lost, in words.
+    Started(Arc<Live>, String),
+    Checkpointed(Result<(), Problem>),
     Slot(OwnedSemaphorePermit),
 }
 
@@ -51,6 +55,8 @@ pub(super) struct Life {
     permit: Option<OwnedSemaphorePermit>,
     serving: Option<(Serve, Option<Starting>)>,
     doing: Option<(Doing, Running)>,
+    checkpoints: Checkpoints,
+    on_disk: Option<OnDisk>,
 }
 
 /// Which task is under way: the same one is not begun twice.
@@ -71,6 +77,7 @@ impl Life {
         world.registry.add(plugin.name().to_owned(), Arc::clone(&service));
         let written = Written::new(world.records.of(plugin.name()), plugin.clone());
         world.files.keep(plugin.name(), written.kept_with(&plugin));
+        let checkpoints = Checkpoints::new(world.checkpoints.of(plugin.name()));
         let permit = plugin.trial().and_then(|_| Arc::clone(&world.slot).try_acquire_owned().ok());
         Self {
             world,
@@ -84,6 +91,8 @@ impl Life {
             permit,
             serving: None,
             doing: None,
+            checkpoints,
+            on_disk: None,
         }
     }
 
@@ -107,22 +116,45 @@ impl Life {
                     // The teller may have stopped waiting.
                     let _ = done.send(());
                 }
+                () = reached(self.checkpoints.due()) => self.checkpoint(),
                 () = wake(self.plugin.wakes_at()) => self.take(Fact::TimePassed).await,
                 () = sleep(SAVE_AGAIN), if self.is_unsaved() => self.take(Fact::TimePassed).await,
             }
         }
+        if timeout(FINISH_MAX, Box::pin(self.finish())).await.is_err() {
+            tracing::error!(plugin = self.plugin.name(), "a switch did not come to its end in time, and is cut");
+        }
         self.end().await;
+    }
+
+    /// What has a state in its hands comes to its end first: cut, it would be lost.
+    async fn finish(&mut self) {
+        while self.plugin.is_between_releases() {
+            tokio::select! {
+                biased;
+                Some(own) = self.own.1.recv() => self.take_own(own).await,
+                Some(gone) = self.gone.recv() => self.take_gone(gone).await,
+            }
+        }
     }
 
     async fn take_own(&mut self, own: Own) {
         match own {
             Own::Fact(fact) => self.take(*fact).await,
-            Own::Started(live) => {
+            Own::Started(live, lost) => {
                 let present = self.service.live().filter(|present| Arc::ptr_eq(present, &live));
                 // Its end may have come first, and is told then.
+                if !lost.is_empty() {
+                    self.state_lost(&live, lost).await;
+                }
                 if present.is_some_and(|live| !live.instance.is_gone()) {
                     self.take(Fact::Ready(live.installed.release.id)).await;
                 }
+            }
+            Own::Checkpointed(outcome) => {
+                self.checkpoints.ended(self.plugin.name(), outcome);
+                // A switch may have waited for it.
+                self.try_on();
             }
             Own::Slot(permit) => {
                 self.permit = Some(permit);
@@ -149,10 +181,25 @@ impl Life {
         let (tools, plugin) = (&self.world.tools, self.plugin.name());
         tools.metrics.restarted(plugin);
         tracing::warn!(plugin, %release, "{}", problem.message);
-        let active = self.plugin.service().active();
-        let had_state = active.is_some_and(|it| it.release.id == release && it.state.has_state());
-        let lost = if had_state { "; its state is lost" } else { "" };
-        tools.logs.note(plugin, &release.to_string(), format!("{}{lost}", problem.message));
+        tools.logs.note(plugin, &release.to_string(), problem.message.to_string());
+    }
+
+    /// Told loudly, and shown until another release is committed.
+    async fn state_lost(&mut self, live: &Live, lost: String) {
+        let (plugin, release) = (self.plugin.name(), &live.installed.release);
+        tracing::error!(plugin, %release, code = "STATE_LOST", "lost: {lost}");
+        self.world.tools.logs.note(plugin, &release.id.to_string(), format!("lost: {lost}"));
+        self.take(Fact::StateLost(release.id, lost)).await;
+    }
+
+    fn checkpoint(&mut self) {
+        let Some(of) = self.plugin.may_checkpoint() else { return self.checkpoints.plan(false, true) };
+        let (tools, service) = (Arc::clone(&self.world.tools), Arc::clone(&self.service));
+        let own = self.own.0.clone();
+        self.checkpoints.begun(Running::spawn(async move {
+            let taken = unless_it_panics(Box::pin(trial::checkpoint(&tools, &service, of))).await;
+            let _ = own.send(Own::Checkpointed(taken.and_then(|taken| taken).map(drop)));
+        }));
     }
 
     /// One turn of the loop.
@@ -162,6 +209,7 @@ impl Life {
             Fact::Trial { serial, .. } => Some(*serial),
             Fact::Started { .. } | Fact::Told(_) | Fact::SlotGranted | Fact::TimePassed => None,
             Fact::Ready(_) | Fact::Died(..) | Fact::StartFailed(..) | Fact::FilesLost(..) => None,
+            Fact::StateLost(..) => None,
         };
         let next = self.plugin.clone().step(Event { now: clock::now(), fact });
         // Between the closed gate and the moved pointer nothing is written, so nothing can fail for that.
@@ -188,6 +236,9 @@ impl Life {
             self.tell();
         }
         self.serve().await;
+        self.tidy_state().await;
+        let (may, has_one) = (self.plugin.may_checkpoint().is_some(), self.has_state_on_disk());
+        self.checkpoints.plan(may, has_one);
         if self.permit.is_some() && self.plugin.trial().is_none() {
             self.doing = None;
             self.bench.clear(&self.service);
@@ -195,6 +246,29 @@ impl Life {
             self.permit = None;
         }
         self.try_on();
+    }
+
+    fn has_state_on_disk(&self) -> bool {
+        self.world.tools.keeper.view(self.plugin.name()).is_some()
+    }
+
+    /// Does with the state on disk what the record says, once that is written.
+    async fn tidy_state(&mut self) {
+        let on_disk = self.plugin.state_on_disk();
+        if self.on_disk == Some(on_disk) || self.is_unsaved() {
+            return;
+        }
+        let (keeper, plugin) = (&self.world.tools.keeper, self.plugin.name());
+        let tidied = match on_disk {
+            OnDisk::Kept => Ok(()),
+            OnDisk::Gone => keeper.forget(plugin).await,
+            OnDisk::Aside => keeper.set_aside(plugin, "the release that followed has no state".to_owned()).await,
+        };
+        match tidied {
+            Ok(()) => self.on_disk = Some(on_disk),
+            // The next turn tries again.
+            Err(error) => tracing::warn!(plugin, code = error.code(), "an old state was not removed: {error}"),
+        }
     }
 
     fn is_unsaved(&self) -> bool {
@@ -298,7 +372,7 @@ impl Life {
                 return;
             };
             let own_fact = match started {
-                Ok(live) => Own::Started(live),
+                Ok((live, lost)) => Own::Started(live, lost),
                 Err(problem) => {
                     let release = &installed.release;
                     tracing::error!(plugin = release.plugin, %release, code = problem.code,
@@ -324,7 +398,8 @@ impl Life {
             return;
         }
         self.doing = None;
-        if matches!(task, Task::Idle | Task::Wait) {
+        let must_wait = matches!(task, Task::Pause(_)) && self.checkpoints.is_running();
+        if must_wait || matches!(task, Task::Idle | Task::Wait) {
             return;
         }
         let running = match (slot, doing.serial) {
@@ -366,11 +441,24 @@ impl Life {
         if let Some((_, Some(start))) = self.serving.take() {
             start.give_up().await;
         }
+        drop(self.checkpoints);
         let retired = self.service.stop();
         self.bench.clear(&self.service);
+        let (tools, plugin) = (&self.world.tools, self.plugin.name());
         if let Some(retired) = retired {
-            trial::end(retired).await;
+            let carry = self.plugin.keeps(&retired.installed);
+            trial::end(tools, retired, carry).await;
         }
+        if let Err(error) = tools.keeper.pass_on(plugin).await {
+            tracing::error!(plugin, code = error.code(), "what is saved counts as a checkpoint only: {error}");
+        }
+    }
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
