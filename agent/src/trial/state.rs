@@ -171,13 +171,14 @@ async fn save_last(live: &Live, carry: &Carry) -> Result<Option<(u32, Bytes)>, S
         Carry::Nothing => Ok(None),
         Carry::Lost(words) => Err(words.clone()),
         Carry::Version(version) => {
-            match rested {
-                // It is at rest already, from a switch that was cut.
-                Ok(()) | Err(CallError::Illegal) => {}
-                Err(error) => return Err(format!("deactivate failed: {error}")),
-            }
+            // It may be at rest already, from a switch that was cut; and one that does not come to rest can save all the
+            // same, as nothing is in flight.
             let state = live.instance.save_state(*version).await;
-            state.map(|state| Some((*version, state))).map_err(|error| format!("save_state failed: {error}"))
+            let failed = |error: CallError| match rested {
+                Ok(()) | Err(CallError::Illegal) => format!("save_state failed: {error}"),
+                Err(first) => format!("deactivate failed: {first}; then save_state: {error}"),
+            };
+            state.map(|state| Some((*version, state))).map_err(failed)
         }
     }
 }

@@ -153,6 +153,12 @@ pub(super) struct ReleaseArgs {
     /// A call that must give this answer before the release serves: `FUNCTION INPUT => EXPECTED`, both JSON.
     #[arg(long = "probe", value_name = "PROBE", value_parser = probe_text)]
     pub(super) probes: Vec<String>,
+    /// Time between two health checks, from 10ms to 1min [default: 1s].
+    #[arg(long, value_name = "D", value_parser = duration)]
+    pub(super) health_interval: Option<Duration>,
+    /// Good health checks in a row that make a worker healthy [default: 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(super) health_green: Option<u32>,
     /// Folder of the publisher's keys.
     #[arg(long, value_name = "DIR", env = "FLEETSWAP_PUBLISHER_DIR", value_parser = path)]
     pub(super) publisher_dir: Option<PathBuf>,

@@ -59,6 +59,17 @@ pub(super) async fn prepare(args: &ReleaseArgs) -> Result<Vec<Artifact>, Failure
     Ok(artifacts)
 }
 
+/// The rule that was asked for; the manifest's own check bounds it.
+fn health(args: &ReleaseArgs) -> HealthRule {
+    let default = HealthRule::default();
+    let interval_ms = args.health_interval.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+    HealthRule {
+        interval_ms: interval_ms.unwrap_or(default.interval_ms),
+        green: args.health_green.unwrap_or(default.green),
+        ..default
+    }
+}
+
 impl Draft {
     /// Puts the manifest together. A version that is published already keeps its platforms, and gets the next
     /// revision if anything differs.
@@ -76,7 +87,7 @@ impl Draft {
             min_agent: MIN_AGENT,
             floor: None,
             probes: probes(args, &artifacts)?,
-            health: HealthRule::default(),
+            health: health(args),
             config: config.as_deref().map(BlobRef::to),
             data: Vec::new(),
             platforms: artifacts

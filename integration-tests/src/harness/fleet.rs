@@ -231,11 +231,21 @@ impl Agent {
     fn spawn(&mut self) -> Result<()> {
         let mut command = Command::new(self.binaries.agent());
         without_surroundings(&mut command).args(["daemon", "--config"]).arg(self.config());
-        self.process = Some(Process::start(&self.name, &mut command, &self.folder.join("agent.log"))?);
+        self.process = Some(Process::start(&self.name, &mut command, &self.log())?);
         Ok(())
     }
 
-    fn wait_ready(&self) -> Result<()> {
+    pub(super) fn program(&self) -> PathBuf {
+        self.binaries.agent()
+    }
+
+    /// Where the agent logs.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("agent.log")
+    }
+
+    pub(super) fn wait_ready(&self) -> Result<()> {
         self.process.as_ref().context("the agent is started")?.wait_for_line(" ready").map(drop)
     }
 

@@ -14,5 +14,6 @@ mod pages;
 mod pushes;
 mod refusals;
 mod rest;
+mod restarts;
 mod state;
 mod words;
