@@ -38,6 +38,8 @@ enum Own {
     Fact(Box<Fact>),
     /// A start put it in place; what of its state is lost, in words.
     Started(Arc<Live>, String),
+    /// What a task of the trial came to; the number is the task's.
+    Outcome(u64, u64, Box<Outcome>),
     Checkpointed(Result<(), Problem>),
     Slot(OwnedSemaphorePermit),
 }
@@ -55,6 +57,8 @@ pub(super) struct Life {
     permit: Option<OwnedSemaphorePermit>,
     serving: Option<(Serve, Option<Starting>)>,
     doing: Option<(Doing, Running)>,
+    /// Number of the task of a trial that was begun last.
+    task: u64,
     checkpoints: Checkpoints,
     on_disk: Option<OnDisk>,
 }
@@ -91,6 +95,7 @@ impl Life {
             permit,
             serving: None,
             doing: None,
+            task: 0,
             checkpoints,
             on_disk: None,
         }
@@ -149,6 +154,13 @@ impl Life {
                 }
                 if present.is_some_and(|live| !live.instance.is_gone()) {
                     self.take(Fact::Ready(live.installed.release.id)).await;
+                }
+            }
+            Own::Outcome(task, serial, outcome) => {
+                // One that was given up meanwhile may have said its word already: it is not about the step that the
+                // trial is in now.
+                if self.doing.is_some() && task == self.task {
+                    self.take(Fact::Trial { serial, outcome: *outcome }).await;
                 }
             }
             Own::Checkpointed(outcome) => {
@@ -332,6 +344,7 @@ impl Life {
         let fact = match (self.service.live(), active) {
             (Some(live), _) if live.installed.release.id == id => {
                 if !live.instance.is_gone() {
+                    live.signs.set_on_trial(false);
                     return self.service.reopen();
                 }
                 self.ended_before(&live)
@@ -419,14 +432,16 @@ impl Life {
         })
     }
 
-    fn perform(&self, serial: u64, task: Task) -> Running {
+    fn perform(&mut self, serial: u64, task: Task) -> Running {
+        self.task += 1;
+        let number = self.task;
         let (tools, service, bench) =
             (Arc::clone(&self.world.tools), Arc::clone(&self.service), Arc::clone(&self.bench));
         let own = self.own.0.clone();
         Running::spawn(async move {
             let work = Box::pin(trial::perform(&tools, &service, &bench, task));
             let outcome = outcome_of(work).await;
-            let _ = own.send(Own::Fact(Box::new(Fact::Trial { serial, outcome })));
+            let _ = own.send(Own::Outcome(number, serial, Box::new(outcome)));
         })
     }
 

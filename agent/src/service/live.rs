@@ -70,6 +70,7 @@ fn tag(installed: &Installed) -> ReleaseTag {
 pub(crate) struct Signs {
     answered: AtomicU64,
     ended: AtomicBool,
+    on_trial: AtomicBool,
     bad: Mutex<Option<Problem>>,
     changed: Notify,
 }
@@ -115,6 +116,16 @@ impl Signs {
     /// at most.
     pub(crate) fn take_end(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
+    }
+
+    /// A trial judges it from now on, or none any more.
+    pub(crate) fn set_on_trial(&self, on_trial: bool) {
+        self.on_trial.store(on_trial, Ordering::Relaxed);
+    }
+
+    /// Whether a trial judges it: then a bad sign is for the trial to act on, which takes the state from it first.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.on_trial.load(Ordering::Relaxed)
     }
 
     /// Waits for a bad sign.

@@ -173,6 +173,20 @@ async fn a_worker_whose_health_stays_red_is_ended() {
     assert!(first.is_gone());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_worker_on_trial_whose_health_stays_red_is_left_to_the_trial_which_takes_its_state_first() {
+    let mut world = World::new();
+    let (worker, live) = world.launch("1.0.0").await;
+    live.signs.set_on_trial(true);
+    drop(world.service.place(Arc::clone(&live)));
+    worker.fall_sick();
+    assert_eq!(&*live.signs.bad().await.code, "HEALTH_FAILED");
+    tokio::time::sleep(SECOND).await;
+    assert!(!worker.is_gone());
+    live.signs.set_on_trial(false);
+    assert_eq!(&*world.gone.recv().await.unwrap().problem.code, "HEALTH_FAILED");
+}
+
 #[tokio::test]
 async fn an_adopted_release_answers_under_its_new_id_with_the_same_worker() {
     let world = World::new();

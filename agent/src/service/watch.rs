@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{Live, Service, live::Signs};
 
-/// Failed checks in a row after which a worker is ended and started again.
+/// Failed checks in a row after which a worker is ended and started again, unless a trial judges it.
 const RED_MAX: u32 = 3;
 
 /// A worker that ended while it was in place.
@@ -65,7 +65,7 @@ async fn sick(live: &Live) -> Problem {
                 red += 1;
                 let problem = unhealthy(live, &error.to_string(), red);
                 live.signs.note_bad(problem.clone());
-                if red >= RED_MAX {
+                if red >= RED_MAX && !live.signs.is_on_trial() {
                     return problem;
                 }
             }

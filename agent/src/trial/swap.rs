@@ -221,6 +221,7 @@ pub(super) fn move_pointer(
     let fresh = fresh(bench)?;
     let plugin = fresh.installed.release.plugin.clone();
     tools.keeper.touch(&plugin);
+    fresh.signs.set_on_trial(true);
     let old = service.place(fresh);
     let mut on = bench.lock();
     on.fresh = None;

@@ -1,6 +1,6 @@
 //! The loop of a plugin, turn by turn.
 
-use fleetswap_update::{Life as Standing, Serving, Step};
+use fleetswap_update::{Life as Standing, ServiceStatus, Serving, Step};
 
 use tokio::time::timeout;
 
@@ -186,4 +186,22 @@ async fn a_switch_waits_for_a_checkpoint_that_is_under_way_and_no_checkpoint_is_
     });
     switch.expect("the switch never came");
     assert_eq!(scene.life.checkpoints.due(), None);
+}
+
+#[tokio::test]
+async fn what_a_task_says_that_was_given_up_is_not_taken_for_the_outcome_of_the_next() {
+    let mut scene = Scene::with(stateful()).await;
+    let started = scene.own().await;
+    scene.life.take_own(started).await;
+    scene.try_out().await;
+    let (watch, serial) = (scene.life.task, scene.life.plugin.trial_serial().unwrap());
+    let bad = Problem::new(Fault::Release, "HEALTH_FAILED", "it went red");
+    scene.life.take(Fact::Died(scene.candidate.release.id, bad.clone())).await;
+    // The watch over it had said the same a moment before.
+    scene.life.take_own(Own::Outcome(watch, serial, Box::new(Outcome::Failed(bad)))).await;
+    assert!(matches!(scene.life.plugin.trial().unwrap().step, Step::RollingBack { .. }));
+    let back = scene.own().await;
+    scene.life.take_own(back).await;
+    let status = scene.life.plugin.status();
+    assert_eq!((status.service, status.trial.unwrap().lost.as_str()), (ServiceStatus::Serving, ""));
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use fleetswap_integration_tests::harness::{
-    Agent, Binaries, Conductor, Fleet, HeldSockets, Order, Plugin, Published,
+    Agent, Binaries, Conductor, Fleet, HeldSockets, Order, Plugin, Process, Published,
 };
 use fleetswap_proto::v1::{HostState, TrialStatus};
 use tokio::runtime::Runtime;
@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use crate::common::fleet;
 
 /// A worker counts as healthy after one good check: what is tested is not how long that takes.
-const HEALTH: [&str; 4] = ["--health-interval", "10ms", "--health-green", "1"];
+const HEALTH: [&str; 2] = ["--health-green", "1"];
 /// Probation of a release that is to be committed.
 const SHORT: u64 = 10;
 /// Probation that outlasts the wait for what is to happen in it.
@@ -61,13 +61,13 @@ impl Stage {
     /// Publishes everything, starts the host, and has it run 2.0.0 after 1.0.0.
     pub(super) fn set(failures: usize) -> Result<Self> {
         let (fleet, binaries, runtime) = (fleet(0)?, Binaries::find()?, Runtime::new()?);
-        let publish = |plugin: &Plugin, more: &[&str]| {
-            Conductor::publish(&fleet, plugin, &[&HEALTH[..], more].concat())
+        let publish = |plugin: &Plugin, interval: &str| {
+            Conductor::publish(&fleet, plugin, &[&["--health-interval", interval], &HEALTH[..]].concat())
         };
-        let old = publish(&binaries.example("counter", "1.0.0")?, &[])?;
+        let old = publish(&binaries.example("counter", "1.0.0")?, "10ms")?;
         let two = binaries.example("counter", "2.0.0")?;
-        let probe = r#"value {} => {"value": 0, "calls": 0}"#;
-        let new = [publish(&two, &[])?, publish(&two, &["--probe", probe])?];
+        // Another rule is another revision.
+        let new = [publish(&two, "10ms")?, publish(&two, "11ms")?];
         let three = binaries.example("counter", "3.0.0")?;
         let bad = (0..failures).map(|serial| publish_bad(&fleet, &three, serial)).collect::<Result<_>>()?;
         let conductor = Conductor::start(&runtime, &fleet)?;
@@ -121,8 +121,9 @@ impl Stage {
         let release = self.bad.get(number).context("a bad release")?;
         let id = self.conductor.tell(release, Order { rollback: false, min_healthy_ms: LONG });
         let trial = self.runtime.block_on(self.conductor.verdict("counter", &id))?;
-        ensure!(trial.state() == verdict, "a failure in {place}: {trial:?}");
-        ensure!(trial.state_lost.is_empty(), "state was lost in {place}: {trial:?}");
+        let log = || self.agent.process.as_ref().map(Process::log_tail).unwrap_or_default();
+        ensure!(trial.state() == verdict, "a failure in {place}: {trial:?}\n{}", log());
+        ensure!(trial.state_lost.is_empty(), "state was lost in {place}: {trial:?}\n{}", log());
         self.failed += 1;
         Ok(())
     }
@@ -160,5 +161,6 @@ fn publish_bad(fleet: &Fleet, plugin: &Plugin, serial: usize) -> Result<Publishe
     let config = fleet.path(&format!("bad-{serial}.json"));
     std::fs::write(&config, format!(r#"{{"fails":"{place}","serial":{serial}}}"#))?;
     let config = config.display().to_string();
-    Conductor::publish(fleet, plugin, &[&HEALTH[..], &["--config", &config]].concat())
+    let health = ["--health-interval", "10ms"];
+    Conductor::publish(fleet, plugin, &[&HEALTH[..], &health, &["--config", &config]].concat())
 }
