@@ -171,10 +171,7 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
 
 impl Daemon {
     /// Goes on until a signal comes or the loop can't, then ends in order: calls, link, workers.
-    async fn until_the_end(
-        mut self,
-        signal: impl Future<Output = ()>,
-    ) -> Result<(), Explained> {
+    async fn until_the_end(mut self, signal: impl Future<Output = ()>) -> Result<(), Explained> {
         let failure = tokio::select! {
             () = signal => None,
             error = self.running.failed() => Some(error),

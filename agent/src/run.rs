@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     calls::Calls,
-    convert,
     config::CheckpointRules,
+    convert,
     daemon::Parts,
     durable::{DurableError, Records, StateDir},
     explain,

@@ -214,8 +214,9 @@ pub(super) fn checkpoint_interval(raw: &Spanned<String>) -> Result<Option<Durati
     }
     let time = humantime::parse_duration(text).ok().filter(|time| CHECKPOINT_BOUNDS.contains(time));
     let wanted = "wanted a time from 1s to 1day such as 10s or 5min, or off";
-    time.map(Some)
-        .ok_or_else(|| Fault::at(raw, format!("`checkpoint_interval` is `{}`; {wanted}", text.escape_debug())))
+    time.map(Some).ok_or_else(|| {
+        Fault::at(raw, format!("`checkpoint_interval` is `{}`; {wanted}", text.escape_debug()))
+    })
 }
 
 pub(super) fn range(

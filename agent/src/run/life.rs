@@ -127,7 +127,10 @@ impl Life {
             }
         }
         if timeout(FINISH_MAX, Box::pin(self.finish())).await.is_err() {
-            tracing::error!(plugin = self.plugin.name(), "a switch did not come to its end in time, and is cut");
+            tracing::error!(
+                plugin = self.plugin.name(),
+                "a switch did not come to its end in time, and is cut"
+            );
         }
         self.end().await;
     }
@@ -274,12 +277,16 @@ impl Life {
         let tidied = match on_disk {
             OnDisk::Kept => Ok(()),
             OnDisk::Gone => keeper.forget(plugin).await,
-            OnDisk::Aside => keeper.set_aside(plugin, "the release that followed has no state".to_owned()).await,
+            OnDisk::Aside => {
+                keeper.set_aside(plugin, "the release that followed has no state".to_owned()).await
+            }
         };
         match tidied {
             Ok(()) => self.on_disk = Some(on_disk),
             // The next turn tries again.
-            Err(error) => tracing::warn!(plugin, code = error.code(), "an old state was not removed: {error}"),
+            Err(error) => {
+                tracing::warn!(plugin, code = error.code(), "an old state was not removed: {error}")
+            }
         }
     }
 
@@ -465,7 +472,11 @@ impl Life {
             trial::end(tools, retired, carry).await;
         }
         if let Err(error) = tools.keeper.pass_on(plugin).await {
-            tracing::error!(plugin, code = error.code(), "what is saved counts as a checkpoint only: {error}");
+            tracing::error!(
+                plugin,
+                code = error.code(),
+                "what is saved counts as a checkpoint only: {error}"
+            );
         }
     }
 }

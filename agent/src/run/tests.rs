@@ -54,7 +54,12 @@ struct Agent {
 
 impl Host {
     pub(super) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), zoo: Arc::default(), runs: AtomicU64::new(0), boot_id: "boot-1" }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            zoo: Arc::default(),
+            runs: AtomicU64::new(0),
+            boot_id: "boot-1",
+        }
     }
 
     /// Puts a release on the shelf, as fetch does.

@@ -183,11 +183,8 @@ mod tests {
     #[test]
     fn a_socket_is_known_by_its_name_or_by_what_it_is() {
         let folder = Folder::new();
-        let named = vec![
-            ("tcp", tcp()),
-            ("control", folder.unix("a", 0o600)),
-            ("front", folder.unix("b", 0o666)),
-        ];
+        let named =
+            vec![("tcp", tcp()), ("control", folder.unix("a", 0o600)), ("front", folder.unix("b", 0o666))];
         let inherited = folder.sort(named).unwrap();
         assert!(inherited.front.is_some() && inherited.control.is_some() && inherited.tcp.is_some());
         let unnamed = vec![

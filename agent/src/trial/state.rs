@@ -125,7 +125,11 @@ pub(super) fn keep_aside_of_callers(tools: &Tools, release: &Release, (version, 
     let handed = keeper.handed(&release, version, state);
     tokio::spawn(async move {
         if let Err(error) = keeper.keep(handed, After::More).await {
-            tracing::error!(plugin = release.plugin, code = error.code(), "a state could not be kept: {error}");
+            tracing::error!(
+                plugin = release.plugin,
+                code = error.code(),
+                "a state could not be kept: {error}"
+            );
         }
     });
 }
@@ -159,7 +163,8 @@ pub(crate) async fn end(tools: &Tools, retired: Retired<Arc<Live>>, carry: Carry
         Err(why) => Err(why),
     };
     if let Err(why) = saved {
-        let words = format!("its state could not be saved; what came after its last checkpoint is lost: {why}");
+        let words =
+            format!("its state could not be saved; what came after its last checkpoint is lost: {why}");
         tracing::error!(plugin = release.plugin, %release, code = "SAVE_STATE_FAILED", "{words}");
     }
     live.instance.close().await;

@@ -102,7 +102,15 @@ impl Service {
 impl Serving {
     /// A release that was just committed and answers.
     pub(crate) fn committed(active: Installed, previous: Option<Installed>, offer: Offer) -> Self {
-        Self { active, previous, offer, life: Life::Running, deaths: Vec::new(), restarts: 0, lost: String::new() }
+        Self {
+            active,
+            previous,
+            offer,
+            life: Life::Running,
+            deaths: Vec::new(),
+            restarts: 0,
+            lost: String::new(),
+        }
     }
 
     /// The agent starts: so does the release, at once. A new boot or a clean stop forgets old deaths.

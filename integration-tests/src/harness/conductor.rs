@@ -13,7 +13,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use fleetswap_proto::v1::{
     ConnectRequest, ConnectResponse, DesiredPlugin, DesiredState, Generation, GetBlobRequest,
-    GetBlobResponse, GetMetadataRequest, GetMetadataResponse, HostState, PluginStatus, Release, ReportAck, TrialStatus, Welcome,
+    GetBlobResponse, GetMetadataRequest, GetMetadataResponse, HostState, PluginStatus, Release, ReportAck,
+    TrialStatus, Welcome,
     agent_service_server::{AgentService, AgentServiceServer},
     bytes_service_client::BytesServiceClient,
     bytes_service_server::{BytesService, BytesServiceServer},
@@ -165,12 +166,7 @@ impl Conductor {
     ///
     /// # Errors
     /// It is not within a minute.
-    pub async fn trial(
-        &self,
-        plugin: &str,
-        id: &str,
-        is: impl Fn(HostState) -> bool,
-    ) -> Result<TrialStatus> {
+    pub async fn trial(&self, plugin: &str, id: &str, is: impl Fn(HostState) -> bool) -> Result<TrialStatus> {
         let mut plugins = self.inner.plugins.subscribe();
         let found = |plugins: &BTreeMap<String, PluginStatus>| {
             let trial = plugins.get(plugin)?.trial.clone()?;
@@ -201,8 +197,7 @@ impl Conductor {
                 self.inner.plugins.send_replace(told.collect());
             }
             connect_request::Message::Report(report) => {
-                self.score()
-                    .send(connect_response::Message::Ack(ReportAck { sequence: report.sequence }));
+                self.score().send(connect_response::Message::Ack(ReportAck { sequence: report.sequence }));
                 if let Some(status) = report.status {
                     self.inner.plugins.send_modify(|plugins| {
                         plugins.insert(status.plugin.clone(), status);

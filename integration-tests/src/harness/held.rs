@@ -15,7 +15,8 @@ use anyhow::{Context, Result};
 use super::{Agent, Process, surroundings::without_surroundings};
 
 /// A shell puts the sockets where systemd would, names its own process id, and becomes the agent.
-const HAND_OVER: &str = r#"export LISTEN_PID=$$; exec "$0" daemon --config "$1" 3<&0 4<&2 0</dev/null 2>>"$2""#;
+const HAND_OVER: &str =
+    r#"export LISTEN_PID=$$; exec "$0" daemon --config "$1" 3<&0 4<&2 0</dev/null 2>>"$2""#;
 
 /// The front's sockets, listening.
 #[derive(Debug)]

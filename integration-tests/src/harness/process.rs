@@ -40,8 +40,7 @@ impl Process {
     /// # Errors
     /// The program can't be started.
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
-        let mut child =
-            command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {name}"))?;
+        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {name}"))?;
         let pipe = child.stdout.take().context("standard output is piped")?;
         let (lines, stdout) = mpsc::channel();
         thread::spawn(move || {

@@ -45,7 +45,11 @@ fn the_counter_loses_no_increment_over_swaps_failed_swaps_rollbacks_and_planned_
     let counted = stage.runtime.block_on(counting.finish())?;
     println!(
         "{} swaps, {} rollbacks, {} failed swaps, {restarts} restarts; {} increments on {} connections",
-        stage.swaps, stage.rollbacks, stage.failed, counted.values.len(), counted.connections
+        stage.swaps,
+        stage.rollbacks,
+        stage.failed,
+        counted.values.len(),
+        counted.connections
     );
     assert_eq!((stage.rollbacks, stage.failed, restarts), (rounds, rounds, wanted));
     ensure!(stage.swaps >= 4 * rounds, "only {} swaps", stage.swaps);
@@ -82,7 +86,8 @@ fn now_ms() -> Result<u64> {
 }
 
 #[test]
-fn a_kill_loses_what_came_after_the_last_checkpoint_and_says_so_and_a_planned_end_loses_nothing() -> Result<()> {
+fn a_kill_loses_what_came_after_the_last_checkpoint_and_says_so_and_a_planned_end_loses_nothing() -> Result<()>
+{
     let mut fleet = fleet_with(1, "[plugins.counter]\ncheckpoint_interval = \"1s\"")?;
     let counter = Binaries::find()?.example("counter", "1.0.0")?;
     fleet.push(&counter, &[&QUICK[..], &["--hosts", "all"]].concat())?.expect(0)?;
@@ -93,12 +98,18 @@ fn a_kill_loses_what_came_after_the_last_checkpoint_and_says_so_and_a_planned_en
     agent.kill();
     agent.start()?;
     let after = value(agent)?;
-    ensure!((5..=9).contains(&after), "{after}: it had 5 at the last checkpoint that was seen, and 9 at its end");
+    ensure!(
+        (5..=9).contains(&after),
+        "{after}: it had 5 at the last checkpoint that was seen, and 9 at its end"
+    );
     let lost = eventually("the status says what is lost", || {
         let lost = plugin_status(agent, "counter")?["state_lost"].as_str().map(str::to_owned);
         Ok(lost.filter(|lost| !lost.is_empty()))
     })?;
-    ensure!(lost.contains("its state is that of a checkpoint") && lost.ends_with("before this start"), "{lost}");
+    ensure!(
+        lost.contains("its state is that of a checkpoint") && lost.ends_with("before this start"),
+        "{lost}"
+    );
     let text = agent.run(["status"])?.expect(0)?.stdout;
     ensure!(text.contains("state lost: ") && text.contains("state: saved "), "{text}");
     count_to(agent, 20)?;

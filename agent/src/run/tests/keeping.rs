@@ -111,4 +111,3 @@ async fn a_worker_that_dies_goes_on_from_its_checkpoint_and_what_came_after_it_i
     assert!(lines.iter().any(|line| line.text.contains("that of a checkpoint")), "{lines:?}");
     agent.stop().await;
 }
-

@@ -21,7 +21,9 @@ fn a_state_that_nothing_ran_after_is_taken_over_whole() {
 
 #[test]
 fn a_checkpoint_is_taken_over_and_what_came_after_it_is_told_with_its_age() {
-    let Beginning::With { lost } = installed(2).beginning(Some(&saved(1, false))) else { panic!("not taken") };
+    let Beginning::With { lost } = installed(2).beginning(Some(&saved(1, false))) else {
+        panic!("not taken")
+    };
     assert!(lost.contains("that of a checkpoint, 3 s before this start"), "{lost}");
     let died = SavedState { until: Until::ItsEnd, ..saved(1, false) };
     let Beginning::With { lost } = installed(2).beginning(Some(&died)) else { panic!("not taken") };
