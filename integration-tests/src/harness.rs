@@ -13,7 +13,7 @@ mod surroundings;
 pub use binaries::{Binaries, Plugin, build_c_examples, build_workspace, compile_c, repository};
 pub use caller::{CallError, Caller, Reply};
 pub use command::Outcome;
-pub use conductor::{Conductor, Order, Published};
+pub use conductor::{Conductor, Order};
 pub use fleet::{Agent, Fleet, FleetOptions, eventually};
 pub use held::HeldSockets;
 pub use kept_open::KeptOpen;

@@ -196,14 +196,14 @@ impl Life {
         let (tools, plugin) = (&self.world.tools, self.plugin.name());
         tools.metrics.restarted(plugin);
         tracing::warn!(plugin, %release, "{}", problem.message);
-        tools.logs.note(plugin, &release.to_string(), problem.message.to_string());
+        tools.logs.note(plugin, release, problem.message.to_string());
     }
 
     /// Told loudly, and shown until another release is committed.
     async fn state_lost(&mut self, live: &Live, lost: String) {
         let (plugin, release) = (self.plugin.name(), &live.installed.release);
         tracing::error!(plugin, %release, code = "STATE_LOST", "lost: {lost}");
-        self.world.tools.logs.note(plugin, &release.id.to_string(), format!("lost: {lost}"));
+        self.world.tools.logs.note(plugin, release.id, format!("lost: {lost}"));
         self.take(Fact::StateLost(release.id, lost)).await;
     }
 
@@ -246,6 +246,7 @@ impl Life {
     async fn become_(&mut self, next: Plugin) {
         narrate(&self.plugin, &next);
         self.plugin = next;
+        self.world.tools.logs.learn(&self.plugin);
         self.world.files.keep(self.plugin.name(), self.written.kept_with(&self.plugin));
         if !self.is_unsaved() {
             self.tell();
@@ -257,6 +258,9 @@ impl Life {
         if self.permit.is_some() && self.plugin.trial().is_none() {
             self.doing = None;
             self.bench.clear(&self.service);
+            if let Some(live) = self.service.live() {
+                live.signs.set_on_trial(false);
+            }
             self.world.files.tidy().await;
             self.permit = None;
         }
@@ -351,7 +355,6 @@ impl Life {
         let fact = match (self.service.live(), active) {
             (Some(live), _) if live.installed.release.id == id => {
                 if !live.instance.is_gone() {
-                    live.signs.set_on_trial(false);
                     return self.service.reopen();
                 }
                 self.ended_before(&live)

@@ -118,14 +118,14 @@ impl Signs {
         !self.ended.swap(true, Ordering::Relaxed)
     }
 
-    /// A trial judges it from now on, or none any more.
-    pub(crate) fn set_on_trial(&self, on_trial: bool) {
-        self.on_trial.store(on_trial, Ordering::Relaxed);
-    }
-
-    /// Whether a trial judges it: then a bad sign is for the trial to act on, which takes the state from it first.
+    /// Whether a trial decides about it.
     pub(crate) fn is_on_trial(&self) -> bool {
         self.on_trial.load(Ordering::Relaxed)
+    }
+
+    /// A trial decides about it from now on, or no longer.
+    pub(crate) fn set_on_trial(&self, on_trial: bool) {
+        self.on_trial.store(on_trial, Ordering::Relaxed);
     }
 
     /// Waits for a bad sign.

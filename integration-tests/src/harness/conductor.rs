@@ -1,261 +1,279 @@
-//! The conductor: stands in for the controller of one host, and tells it what to run as fast as it reports.
+//! A conductor: takes a controller's place before one agent, and has it change releases as fast as it can.
 //!
-//! A rollout of the real controller takes half a second and more; hundreds of swaps in a test need a faster hand. Releases
-//! are published once with the real controller, which goes on to serve metadata and blobs: only the deciding is replaced.
+//! Releases are pushed to the real controller once, which signs, stores and serves them. Afterwards the agent's stream
+//! comes here, where no rollout stands between two orders; metadata and blobs still come from the controller.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
-use fleetswap_proto::v1::{
-    ConnectRequest, ConnectResponse, DesiredPlugin, DesiredState, Generation, GetBlobRequest,
-    GetBlobResponse, GetMetadataRequest, GetMetadataResponse, HostState, PluginStatus, Release, ReportAck,
-    TrialStatus, Welcome,
-    agent_service_server::{AgentService, AgentServiceServer},
-    bytes_service_client::BytesServiceClient,
-    bytes_service_server::{BytesService, BytesServiceServer},
-    connect_request, connect_response, desired_plugin,
+use anyhow::{Context, Result, ensure};
+use fleetswap_proto::{
+    PROTOCOL,
+    v1::{
+        ConnectRequest, ConnectResponse, DesiredPlugin, DesiredState, Generation, GetBlobRequest,
+        GetBlobResponse, GetMetadataRequest, GetMetadataResponse, HostState, MetadataVersions, PluginStatus,
+        Release, ReportAck, TrialStatus, Welcome,
+        agent_service_server::{AgentService, AgentServiceServer},
+        bytes_service_client::BytesServiceClient,
+        bytes_service_server::{BytesService, BytesServiceServer},
+        connect_request, connect_response, desired_plugin,
+    },
 };
 use tokio::{
     net::TcpListener,
-    runtime::Runtime,
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::timeout,
 };
-use tokio_stream::{
-    StreamExt,
-    wrappers::{TcpListenerStream, UnboundedReceiverStream},
-};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{
     Request, Response, Status, Streaming,
     transport::{Channel, Endpoint, Server},
 };
 
-use super::{Agent, Fleet, Plugin};
+use super::{Agent, Fleet};
 
-/// Longest wait for a verdict.
+/// How long a host may take to carry an order out.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Time that a trial may take, in milliseconds.
+const HEALTHY_DEADLINE_MS: u64 = 30_000;
+/// Messages that wait for the stream.
+const MESSAGES_MAX: usize = 64;
 
-/// A conductor; it ends with the runtime that it runs on. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Conductor {
-    address: String,
-    inner: Arc<Inner>,
-}
-
+/// The conductor of one agent; it ends when it is dropped.
 #[derive(Debug)]
-struct Inner {
-    controller: Channel,
-    score: Mutex<Score>,
-    /// How the host's plugins stand, as it reported last.
-    plugins: watch::Sender<BTreeMap<String, PluginStatus>>,
+pub struct Conductor {
+    hall: Hall,
+    server: JoinHandle<()>,
 }
 
-/// What the host was told.
-#[derive(Debug, Default)]
-struct Score {
-    n: u64,
-    desired: DesiredState,
-    /// Of the newest stream.
-    session: Option<mpsc::UnboundedSender<Result<ConnectResponse, Status>>>,
-}
-
-/// A release that was published.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Published(pub Release);
-
-/// One thing to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an agent is to run.
+#[derive(Clone, Debug)]
 pub struct Order {
-    /// It leads to a release that ran before.
+    /// Which release.
+    pub release: Release,
+    /// Whether this is the way back to it.
     pub rollback: bool,
-    /// Length of the probation, in milliseconds.
+    /// How long it must stay healthy before it is committed, in milliseconds.
     pub min_healthy_ms: u64,
 }
 
+/// What the conductor's services share.
+#[derive(Clone, Debug)]
+struct Hall {
+    controller: Channel,
+    host: Arc<watch::Sender<Host>>,
+    desired: Arc<watch::Sender<Option<DesiredState>>>,
+}
+
+/// The agent as it tells of itself.
+#[derive(Clone, Debug, Default)]
+struct Host {
+    streams: u64,
+    highest: Generation,
+    metadata: MetadataVersions,
+    plugins: BTreeMap<String, PluginStatus>,
+}
+
 impl Conductor {
-    /// Starts on a loopback port, before a fleet's controller.
+    /// Takes the controller's place before an agent of the fleet, which is started again for it.
     ///
     /// # Errors
-    /// There is no port.
-    pub fn start(runtime: &Runtime, fleet: &Fleet) -> Result<Self> {
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-        let address = listener.local_addr()?.to_string();
-        let endpoint = Endpoint::from_shared(format!("http://{}", fleet.address()))?;
-        let controller = {
-            let _inside = runtime.enter();
-            endpoint.connect_lazy()
-        };
-        let inner =
-            Inner { controller, score: Mutex::default(), plugins: watch::Sender::new(BTreeMap::new()) };
-        let conductor = Self { address, inner: Arc::new(inner) };
+    /// No port, or the agent does not come.
+    pub async fn take_over(fleet: &mut Fleet, host: usize) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let controller = Endpoint::from_shared(format!("http://{}", fleet.address()))?.connect_lazy();
+        let hall = Hall { controller, host: Arc::default(), desired: Arc::default() };
         let router = Server::builder()
-            .add_service(AgentServiceServer::new(conductor.clone()))
-            .add_service(BytesServiceServer::new(conductor.clone()));
-        runtime.spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
+            .add_service(AgentServiceServer::new(hall.clone()))
+            .add_service(BytesServiceServer::new(hall.clone()));
+        let server = tokio::spawn(async move {
+            // The agents of a server that can't go on say so themselves.
+            drop(router.serve_with_incoming(TcpListenerStream::new(listener)).await);
+        });
+        let conductor = Self { hall, server };
+        let honest = fleet.address().to_owned();
+        let agent = fleet.agents.get_mut(host).context("an agent of this number")?;
+        move_to(agent, &honest, address)?;
+        conductor.wait_for("its stream", |host| (host.streams > 0).then_some(())).await?;
         Ok(conductor)
     }
 
-    /// Publishes a release with the fleet's controller; `more` are arguments of `controller publish`.
+    /// Gives an order, and waits for its end: committed, rejected or rolled back.
     ///
     /// # Errors
-    /// It is refused.
-    pub fn publish(fleet: &Fleet, plugin: &Plugin, more: &[&str]) -> Result<Published> {
-        let mut arguments = Fleet::push_arguments(plugin, more);
-        arguments[0] = "publish".to_owned();
-        arguments.extend(["-o".to_owned(), "json".to_owned()]);
-        let release = fleet.controller(arguments)?.expect(0)?.json()?["release"].clone();
-        let text = |field: &str| release[field].as_str().unwrap_or_default().to_owned();
-        Ok(Published(Release {
-            plugin: text("plugin"),
-            version: text("version"),
-            revision: release["revision"].as_u64().context("a revision")?,
-            release_id: text("release_id"),
-        }))
-    }
-
-    /// The config of a host that isn't started yet: from its start on, it is told by this conductor.
-    ///
-    /// # Errors
-    /// The file can't be written.
-    pub fn take_over(&self, fleet: &Fleet, agent: &Agent) -> Result<()> {
-        let config = fs::read_to_string(agent.config())?.replace(fleet.address(), &self.address);
-        fs::write(agent.config(), config).context("writing the config")
-    }
-
-    /// Tells the host to run a release; returns the id by which its verdict is known.
-    #[must_use]
-    pub fn tell(&self, release: &Published, order: Order) -> String {
-        let mut score = self.score();
-        score.n += 1;
-        let rollout_id = format!("c-{:06}", score.n);
-        let plugin = DesiredPlugin {
-            plugin: release.0.plugin.clone(),
-            target: Some(desired_plugin::Target::Release(release.0.clone())),
-            rollout_id: rollout_id.clone(),
-            attempt: 1,
-            rollback: order.rollback,
-            min_healthy_ms: order.min_healthy_ms,
-            healthy_deadline_ms: 0,
+    /// The agent does not end it within a minute.
+    pub async fn order(&self, order: &Order) -> Result<TrialStatus> {
+        let rollout = self.tell(order);
+        let plugin = &order.release.plugin;
+        let ended = |host: &Host| {
+            let trial = host.plugins.get(plugin)?.trial.clone()?;
+            (trial.rollout_id == rollout && has_ended(trial.state())).then_some(trial)
         };
-        let generation = Some(Generation { epoch: 1, n: score.n });
-        score.desired.generation = generation;
-        score.desired.plugins.retain(|other| other.plugin != plugin.plugin);
-        score.desired.plugins.push(plugin);
-        let message = connect_response::Message::Desired(score.desired.clone());
-        score.send(message);
-        rollout_id
+        self.wait_for(&format!("the end of {rollout} ({plugin} {})", order.release.version), ended).await
     }
 
-    /// Waits until the trial of this id has ended on the host.
+    /// Waits until the agent reports the trial of an order in one of these states.
     ///
     /// # Errors
-    /// It has not within a minute.
-    pub async fn verdict(&self, plugin: &str, id: &str) -> Result<TrialStatus> {
-        self.trial(plugin, id, |state| {
-            matches!(state, HostState::Committed | HostState::RolledBack | HostState::Rejected)
-        })
-        .await
-    }
-
-    /// Waits until the trial of this id is in a state that `is` accepts.
-    ///
-    /// # Errors
-    /// It is not within a minute.
-    pub async fn trial(&self, plugin: &str, id: &str, is: impl Fn(HostState) -> bool) -> Result<TrialStatus> {
-        let mut plugins = self.inner.plugins.subscribe();
-        let found = |plugins: &BTreeMap<String, PluginStatus>| {
-            let trial = plugins.get(plugin)?.trial.clone()?;
-            (trial.rollout_id == id && is(trial.state())).then_some(trial)
+    /// It does not within a minute.
+    pub async fn reached(&self, plugin: &str, rollout: &str, states: &[HostState]) -> Result<TrialStatus> {
+        let reached = |host: &Host| {
+            let trial = host.plugins.get(plugin)?.trial.clone()?;
+            (trial.rollout_id == rollout && states.contains(&trial.state())).then_some(trial)
         };
-        let seen = timeout(PATIENCE, plugins.wait_for(|plugins| found(plugins).is_some())).await;
-        match seen {
-            Ok(plugins) => found(&*plugins?).context("it was there"),
-            Err(_) => bail!("no such report of {id}; the last is {:?}", self.inner.plugins.borrow()),
-        }
+        self.wait_for(&format!("{rollout} in {states:?}"), reached).await
     }
 
-    /// How a plugin stood when the host reported it last.
+    /// Gives an order and does not wait. Returns the rollout under which the agent reports it.
+    pub fn tell(&self, order: &Order) -> String {
+        let (highest, metadata) = {
+            let host = self.hall.host.borrow();
+            (host.highest, host.metadata)
+        };
+        let mut rollout = String::new();
+        self.hall.desired.send_modify(|desired| {
+            let last = desired.as_ref().and_then(|desired| desired.generation).unwrap_or_default();
+            let n = last.n.max(highest.n) + 1;
+            rollout = format!("r-{n:06}");
+            let generation = Generation { epoch: highest.epoch.max(last.epoch).max(1), n };
+            let plugin = DesiredPlugin {
+                plugin: order.release.plugin.clone(),
+                target: Some(desired_plugin::Target::Release(order.release.clone())),
+                rollout_id: rollout.clone(),
+                attempt: 1,
+                rollback: order.rollback,
+                min_healthy_ms: order.min_healthy_ms,
+                healthy_deadline_ms: HEALTHY_DEADLINE_MS,
+            };
+            let mut plugins = desired.take().map(|desired| desired.plugins).unwrap_or_default();
+            plugins.retain(|other| other.plugin != plugin.plugin);
+            plugins.push(plugin);
+            *desired = Some(DesiredState { generation: Some(generation), metadata: Some(metadata), plugins });
+        });
+        rollout
+    }
+
+    /// What the agent last said of a plugin.
     #[must_use]
-    pub fn status(&self, plugin: &str) -> Option<PluginStatus> {
-        self.inner.plugins.borrow().get(plugin).cloned()
+    pub fn plugin(&self, name: &str) -> Option<PluginStatus> {
+        self.hall.host.borrow().plugins.get(name).cloned()
     }
 
-    fn score(&self) -> MutexGuard<'_, Score> {
-        self.inner.score.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes in one message of a host.
-    fn hear(&self, message: connect_request::Message) {
-        match message {
-            connect_request::Message::Hello(hello) => {
-                let told = hello.plugins.into_iter().map(|status| (status.plugin.clone(), status));
-                self.inner.plugins.send_replace(told.collect());
-            }
-            connect_request::Message::Report(report) => {
-                self.score().send(connect_response::Message::Ack(ReportAck { sequence: report.sequence }));
-                if let Some(status) = report.status {
-                    self.inner.plugins.send_modify(|plugins| {
-                        plugins.insert(status.plugin.clone(), status);
-                    });
+    async fn wait_for<T>(&self, what: &str, mut look: impl FnMut(&Host) -> Option<T>) -> Result<T> {
+        let mut host = self.hall.host.subscribe();
+        let wait = async {
+            loop {
+                if let Some(found) = look(&host.borrow_and_update()) {
+                    return Some(found);
                 }
+                host.changed().await.ok()?;
             }
-            connect_request::Message::Heartbeat(_) => {}
-        }
+        };
+        let found = timeout(PATIENCE, wait).await.ok().flatten();
+        found.with_context(|| format!("the agent never reported {what}: {:?}", self.hall.host.borrow()))
     }
 }
 
-impl Score {
-    fn send(&self, message: connect_response::Message) {
-        if let Some(session) = &self.session {
-            // A host that is gone is told again when it comes back.
-            drop(session.send(Ok(ConnectResponse { message: Some(message) })));
+impl Drop for Conductor {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+const fn has_ended(state: HostState) -> bool {
+    matches!(state, HostState::Committed | HostState::Rejected | HostState::RolledBack)
+}
+
+fn move_to(agent: &mut Agent, from: &str, to: SocketAddr) -> Result<()> {
+    let config = fs::read_to_string(agent.config())?;
+    ensure!(config.contains(from), "the agent's config names another controller than {from}");
+    fs::write(agent.config(), config.replace(from, &to.to_string()))?;
+    agent.stop()?;
+    agent.start()
+}
+
+impl Hall {
+    fn take(&self, message: connect_request::Message) -> Option<connect_response::Message> {
+        match message {
+            connect_request::Message::Hello(hello) => {
+                self.host.send_modify(|host| {
+                    host.streams += 1;
+                    host.highest = hello.highest.unwrap_or_default();
+                    host.metadata = hello.metadata.unwrap_or_default();
+                    host.plugins = hello.plugins.into_iter().map(|it| (it.plugin.clone(), it)).collect();
+                });
+                Some(connect_response::Message::Welcome(Welcome {
+                    protocol: PROTOCOL,
+                    controller_version: "conductor".to_owned(),
+                    features: Vec::new(),
+                    epoch: 1,
+                    heartbeat_seconds: 1,
+                }))
+            }
+            connect_request::Message::Report(report) => {
+                if let Some(status) = report.status {
+                    self.host.send_modify(|host| {
+                        host.plugins.insert(status.plugin.clone(), status);
+                    });
+                }
+                Some(connect_response::Message::Ack(ReportAck { sequence: report.sequence }))
+            }
+            connect_request::Message::Heartbeat(_) => None,
+        }
+    }
+
+    async fn converse(
+        self,
+        mut inbound: Streaming<ConnectRequest>,
+        outbound: mpsc::Sender<Result<ConnectResponse, Status>>,
+    ) {
+        let mut desired = self.desired.subscribe();
+        desired.mark_changed();
+        loop {
+            let answer = tokio::select! {
+                biased;
+                message = inbound.message() => match message {
+                    Ok(Some(ConnectRequest { message: Some(message) })) => self.take(message),
+                    Ok(Some(ConnectRequest { message: None })) => None,
+                    Ok(None) | Err(_) => return,
+                },
+                changed = desired.changed() => match changed {
+                    Ok(()) => desired.borrow_and_update().clone().map(connect_response::Message::Desired),
+                    Err(_) => return,
+                },
+            };
+            if let Some(message) = answer
+                && outbound.send(Ok(ConnectResponse { message: Some(message) })).await.is_err()
+            {
+                return;
+            }
         }
     }
 }
 
 #[tonic::async_trait]
-impl AgentService for Conductor {
-    type ConnectStream = UnboundedReceiverStream<Result<ConnectResponse, Status>>;
+impl AgentService for Hall {
+    type ConnectStream = ReceiverStream<Result<ConnectResponse, Status>>;
 
     async fn connect(
         &self,
         request: Request<Streaming<ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let mut messages = request.into_inner();
-        let (session, outbound) = mpsc::unbounded_channel();
-        {
-            let mut score = self.score();
-            score.session = Some(session);
-            score.send(connect_response::Message::Welcome(Welcome {
-                protocol: fleetswap_proto::PROTOCOL,
-                controller_version: env!("CARGO_PKG_VERSION").to_owned(),
-                features: Vec::new(),
-                epoch: 1,
-                heartbeat_seconds: 10,
-            }));
-            if score.n > 0 {
-                score.send(connect_response::Message::Desired(score.desired.clone()));
-            }
-        }
-        let conductor = self.clone();
-        tokio::spawn(async move {
-            while let Some(Ok(request)) = messages.next().await {
-                if let Some(message) = request.message {
-                    conductor.hear(message);
-                }
-            }
-        });
-        Ok(Response::new(UnboundedReceiverStream::new(outbound)))
+        let mut inbound = request.into_inner();
+        let (outbound, stream) = mpsc::channel(MESSAGES_MAX);
+        // The welcome comes before everything else.
+        let hello = inbound.message().await?.and_then(|first| first.message);
+        let welcome = hello.and_then(|hello| self.take(hello));
+        let first = Ok(ConnectResponse { message: welcome });
+        outbound.send(first).await.map_err(|_| Status::internal("the stream ended early"))?;
+        tokio::spawn(self.clone().converse(inbound, outbound));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
 #[tonic::async_trait]
-impl BytesService for Conductor {
+impl BytesService for Hall {
     type GetMetadataStream = Streaming<GetMetadataResponse>;
     type GetBlobStream = Streaming<GetBlobResponse>;
 
@@ -263,13 +281,21 @@ impl BytesService for Conductor {
         &self,
         request: Request<GetMetadataRequest>,
     ) -> Result<Response<Self::GetMetadataStream>, Status> {
-        BytesServiceClient::new(self.inner.controller.clone()).get_metadata(request).await
+        BytesServiceClient::new(self.controller.clone()).get_metadata(onward(request)).await
     }
 
     async fn get_blob(
         &self,
         request: Request<GetBlobRequest>,
     ) -> Result<Response<Self::GetBlobStream>, Status> {
-        BytesServiceClient::new(self.inner.controller.clone()).get_blob(request).await
+        BytesServiceClient::new(self.controller.clone()).get_blob(onward(request)).await
     }
+}
+
+/// The same request with the identity that it came with.
+fn onward<T>(request: Request<T>) -> Request<T> {
+    let (identity, _, message) = request.into_parts();
+    let mut onward = Request::new(message);
+    *onward.metadata_mut() = identity;
+    onward
 }

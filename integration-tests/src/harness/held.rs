@@ -76,15 +76,4 @@ impl Agent {
         self.process = Some(Process::spawn(&self.name, &mut command, &self.log())?);
         self.wait_ready()
     }
-
-    /// SIGTERM, and waits for the end.
-    ///
-    /// # Errors
-    /// It does not run, does not end in time, or ends with an error.
-    pub fn stop(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("the agent runs")?;
-        let status = process.stop()?;
-        anyhow::ensure!(status.success(), "{} ended with {status}:\n{}", self.name, process.log_tail());
-        Ok(())
-    }
 }
