@@ -178,7 +178,7 @@ impl Plugin {
         }
     }
 
-    fn note_lost(&mut self, lost: String) {
+    pub(crate) fn note_lost(&mut self, lost: String) {
         if let Some(trial) = self.trial.as_mut().filter(|_| !lost.is_empty()) {
             trial.lost = if trial.lost.is_empty() { lost } else { format!("{}; {lost}", trial.lost) };
         }
@@ -222,6 +222,7 @@ impl Plugin {
 
     /// The record of this is the commit.
     pub(crate) fn commit(&mut self, proof: Proof) {
+        self.tell_lost_on_trial();
         let Some(trial) = self.trial.take() else { return };
         let Trial { candidate: Some(candidate), offer, pause_us, lost, .. } = trial else { return };
         if let Some(floor) = candidate.floor.clone().filter(|floor| *floor <= candidate.release.version) {
@@ -240,6 +241,7 @@ impl Plugin {
     /// The trial ends; callers never noticed it.
     pub(crate) fn fail(&mut self, problem: Problem) {
         self.blame(&problem);
+        self.tell_lost_on_trial();
         let Some(trial) = self.trial.take() else { return };
         // Trust is judged while metadata arrives, and is part of verifying whichever step notices.
         let stage = if problem.fault == Fault::Trust { Stage::Verifying } else { trial.stage() };
@@ -260,6 +262,7 @@ impl Plugin {
     }
 
     pub(crate) fn went_back(&mut self, now: Time, answers: bool) {
+        self.tell_lost_on_trial();
         let Some(trial) = self.trial.take() else { return };
         let Step::RollingBack { failure, verdict } = trial.step.clone() else {
             self.trial = Some(trial);

@@ -40,6 +40,9 @@ pub struct Serving {
     /// What of its state the last start that lost some could not give it, in words; empty if nothing was lost.
     #[serde(default)]
     pub lost: String,
+    /// It was lost while a trial was under way, whose verdict has to tell it.
+    #[serde(default)]
+    pub lost_on_trial: bool,
 }
 
 /// How the committed release fares.
@@ -110,6 +113,7 @@ impl Serving {
             deaths: Vec::new(),
             restarts: 0,
             lost: String::new(),
+            lost_on_trial: false,
         }
     }
 

@@ -153,8 +153,18 @@ impl Plugin {
 
     pub(crate) fn state_lost(&mut self, id: ReleaseId, mut words: String) {
         words.truncate(words.floor_char_boundary(TEXT_MAX));
+        let on_trial = self.trial.is_some();
         if let Some(serving) = self.service.serving_as(id) {
-            serving.lost = words;
+            (serving.lost, serving.lost_on_trial) = (words, on_trial);
+        }
+    }
+
+    /// A trial ends: its verdict tells what a start has lost meanwhile, as a commit forgets the old release's losses.
+    pub(crate) fn tell_lost_on_trial(&mut self) {
+        let Service::Serving(serving) = &mut self.service else { return };
+        if std::mem::take(&mut serving.lost_on_trial) {
+            let lost = serving.lost.clone();
+            self.note_lost(lost);
         }
     }
 }

@@ -129,3 +129,29 @@ fn what_a_start_lost_is_told_until_another_release_is_committed_and_has_a_bound(
     host.run_honestly();
     assert_eq!(host.plugin.status().lost, "");
 }
+
+#[test]
+fn what_a_start_loses_during_a_trial_is_told_by_the_verdict_however_often_the_switch_was_tried() {
+    for fails in [false, true] {
+        let mut host = Host::running(&[2]);
+        host.tell(2, 4);
+        for _ in 0..2 {
+            while !matches!(host.plugin.work().trial, Task::Pause(_)) {
+                assert!(host.step_honestly());
+            }
+            host.fail(Fault::Host, "SAVE_STATE_FAILED");
+            host.feed(Fact::Died(release(2).id, super::host::problem(Fault::Release, "WORKER_DIED")));
+            host.feed(Fact::StateLost(release(2).id, "what came after".into()));
+            host.feed(Fact::Ready(release(2).id));
+        }
+        if fails {
+            host.run_to(Stage::Probation);
+            host.fail(Fault::Release, "HEALTH_FAILED");
+        }
+        host.run_honestly();
+        assert_eq!(host.plugin.status().trial.unwrap().lost, "what came after", "it fails: {fails}");
+        host.tell(3, 6);
+        host.run_honestly();
+        assert_eq!(host.plugin.status().trial.unwrap().lost, "", "once");
+    }
+}
