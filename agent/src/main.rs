@@ -15,6 +15,7 @@ mod link;
 mod logs;
 mod metrics;
 mod run;
+mod sandbox;
 mod serve;
 mod service;
 mod trial;

@@ -3,6 +3,7 @@
 mod binaries;
 mod caller;
 mod command;
+mod conductor;
 mod fleet;
 mod process;
 mod surroundings;
@@ -12,5 +13,6 @@ pub use binaries::{
 };
 pub use caller::{CallError, Caller, Reply};
 pub use command::Outcome;
+pub use conductor::{Conductor, Order};
 pub use fleet::{Agent, Fleet, FleetOptions, eventually};
 pub use process::{Process, signal};

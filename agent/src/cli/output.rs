@@ -10,8 +10,11 @@ use std::{
 use fleetswap_proto::{Explained, for_terminal};
 use serde::Serialize;
 
-use super::{Form, failure::Failure};
-use crate::control::{LogReply, Release, Status, Trial};
+use super::{Form, failure::Failure, overrides};
+use crate::{
+    control::{LogReply, Release, Status, Trial},
+    logs::Line,
+};
 
 /// Digits of a release id that are shown to people.
 const SHORT_ID: usize = 12;
@@ -34,12 +37,17 @@ pub(super) fn note(text: &str) {
 
 /// Writes a result and a line's end.
 pub(super) fn data(text: &str) -> Result<(), Explained> {
+    // `agent logs clock | head` is no failure.
+    next(text).map(drop)
+}
+
+/// As [`data`], for one of many: false once nobody reads them any more.
+pub(super) fn next(text: &str) -> Result<bool, Explained> {
     let mut out = stdout().lock();
     let text = shown(text.trim_end(), out.is_terminal());
     let written = writeln!(out, "{text}").and_then(|()| out.flush());
-    written.or_else(|error| match error.kind() {
-        // `agent logs clock | head` is no failure.
-        io::ErrorKind::BrokenPipe => Ok(()),
+    written.map(|()| true).or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(false),
         _ => Err(Explained::new(
             "OUTPUT_FAILED",
             "the result can't be written to standard output",
@@ -60,7 +68,14 @@ pub(super) fn json(value: &impl Serialize) -> String {
 }
 
 pub(super) fn status(status: &Status) -> String {
-    let mut text = format!("{} (agent {}, id {})\n", status.name, status.agent_version, status.host_id);
+    let mut text = String::new();
+    if status.safe_mode {
+        push(
+            &mut text,
+            "SAFE MODE: no plugin is started, callers get 503; restart the agent without --safe to go on",
+        );
+    }
+    push(&mut text, &format!("{} (agent {}, id {})", status.name, status.agent_version, status.host_id));
     let controller = &status.controller;
     let link = match (controller.connected, controller.last_error.as_str()) {
         (true, _) => format!("connected, version {}", controller.version),
@@ -68,6 +83,7 @@ pub(super) fn status(status: &Status) -> String {
         (false, error) => format!("not connected: {error}"),
     };
     push(&mut text, &format!("controller {}  {link}", controller.address));
+    push(&mut text, &format!("sandbox {}", status.sandbox.line()));
     if status.plugins.is_empty() {
         push(&mut text, "no plugins yet");
         return text;
@@ -84,6 +100,10 @@ pub(super) fn status(status: &Status) -> String {
             &mut text,
             &format!("{:<16} {:<12} {active:<28} {previous:<28} {trial}", plugin.plugin, plugin.service),
         );
+        if let Some(it) = &plugin.local_override {
+            let undo = format!("agent release {} --reason TEXT", plugin.plugin);
+            push(&mut text, &format!("  HELD: {}\n  undo: {undo}", overrides::standing(it)));
+        }
         if !plugin.functions.is_empty() {
             push(&mut text, &format!("  functions: {}", plugin.functions.join(", ")));
         }
@@ -94,14 +114,19 @@ pub(super) fn status(status: &Status) -> String {
 pub(super) fn logs(reply: &LogReply) -> String {
     let mut text = String::new();
     for line in &reply.lines {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(line.unix_ms);
-        let time = humantime::format_rfc3339_millis(time);
-        push(
-            &mut text,
-            &format!("{time} {} {:<5} {} {}", short(&line.release), line.level, line.source, line.text),
-        );
+        push(&mut text, &log_line(line));
     }
     text
+}
+
+/// Time, version, release, rollout, level, source, text.
+pub(super) fn log_line(line: &Line) -> String {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(line.unix_ms);
+    let time = humantime::format_rfc3339_millis(time);
+    let known = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let (version, rollout) = (known(&line.version), known(&line.rollout));
+    let Line { release, level, source, text, .. } = line;
+    format!("{time} {version} {} {rollout} {level:<5} {source} {text}", short(release))
 }
 
 fn error_json(failure: &Failure) -> String {

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -84,7 +84,7 @@ impl Fleet {
 
     fn start_agents(&mut self) -> Result<()> {
         for agent in &mut self.agents {
-            agent.spawn()?;
+            agent.spawn(&[])?;
         }
         for agent in &self.agents {
             agent.wait_ready()?;
@@ -232,12 +232,22 @@ impl Agent {
     /// # Errors
     /// It does not become ready.
     pub fn start(&mut self) -> Result<()> {
-        self.spawn()?;
+        self.start_with(&[])
+    }
+
+    /// The same, with more arguments of `agent daemon`.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub fn start_with(&mut self, more: &[&str]) -> Result<()> {
+        self.spawn(more)?;
         self.wait_ready()
     }
 
-    fn spawn(&mut self) -> Result<()> {
-        self.spawn_as(&self.binaries.agent(), &[])
+    fn spawn(&mut self, more: &[&str]) -> Result<()> {
+        let mut command = Command::new(self.binaries.agent());
+        command.args(["daemon", "--config"]).arg(self.config()).args(more);
+        self.spawn_command(command)
     }
 
     /// Starts another program as this agent, with more in its environment; it may end before it is ready.
@@ -246,8 +256,12 @@ impl Agent {
     /// It can't be started.
     pub fn spawn_as(&mut self, program: &Path, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(program);
-        without_surroundings(&mut command).args(["daemon", "--config"]).arg(self.config());
-        command.envs(environment.iter().copied());
+        command.args(["daemon", "--config"]).arg(self.config()).envs(environment.iter().copied());
+        self.spawn_command(command)
+    }
+
+    fn spawn_command(&mut self, mut command: Command) -> Result<()> {
+        without_surroundings(&mut command);
         self.process = Some(Process::start(&self.name, &mut command, &self.folder.join("agent.log"))?);
         Ok(())
     }
@@ -258,6 +272,14 @@ impl Agent {
     /// It ended or stayed silent.
     pub fn wait_ready(&self) -> Result<()> {
         self.process.as_ref().context("the agent is started")?.wait_for_line(" ready").map(drop)
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// It does not run, or does not end in time.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.process.take().context("the agent runs")?.stop()
     }
 
     /// `kill -9`.
@@ -294,9 +316,14 @@ impl Agent {
     /// # Errors
     /// The program can't be started.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Outcome> {
+        Outcome::of(&mut self.command(arguments))
+    }
+
+    /// The command `agent …` as the operator of this host would type it.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(self.binaries.agent());
         without_surroundings(&mut command).args(arguments).env("FLEETSWAP_AGENT_CONFIG", self.config());
-        Outcome::of(&mut command)
+        command
     }
 
     /// `agent status -o json`.

@@ -17,6 +17,10 @@ static FOLDER: LazyLock<Mutex<Option<tempfile::TempDir>>> =
 /// The specimen as it is.
 pub(crate) static HONEST: LazyLock<Image> = LazyLock::new(|| specimen(&[]));
 
+/// What this host gives at most: the tests run there.
+pub(crate) static LEVEL: LazyLock<Level> =
+    LazyLock::new(|| fleetswap_host::sandbox_level(Level::Standard).unwrap_or_default());
+
 /// Long enough for anything that is meant to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -73,9 +77,14 @@ pub(crate) fn needs_newer_library() -> Image {
 
 /// The Rust specimen.
 pub(crate) fn rusty() -> Image {
+    rusty_with(&[])
+}
+
+/// The Rust specimen with these arguments for the compiler.
+pub(crate) fn rusty_with(args: &[&str]) -> Image {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut rustc = Command::new(rustc);
-    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "rusty"]);
+    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "rusty"]).args(args);
     compile(rustc.arg(here("specimen.rs")))
 }
 
@@ -97,7 +106,7 @@ pub(crate) fn spec() -> WorkerSpec {
         version: "1.0.0".into(),
         descriptor: None,
         limits: limits(),
-        level: Level::Standard,
+        level: *LEVEL,
         log: LogSink::discard(),
     }
 }
