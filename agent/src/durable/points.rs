@@ -300,7 +300,7 @@ impl Moment {
 
     /// Nothing, in this build.
     #[cfg(not(feature = "failpoints"))]
-    #[expect(clippy::unused_self, clippy::unused_async, reason = "there are no failpoints in this build")]
+    #[expect(clippy::unused_async, reason = "there are no failpoints in this build")]
     pub(crate) async fn begin(self) {}
 }
 
