@@ -152,7 +152,7 @@ impl Life {
         let active = self.plugin.service().active();
         let had_state = active.is_some_and(|it| it.release.id == release && it.state.has_state());
         let lost = if had_state { "; its state is lost" } else { "" };
-        tools.logs.note(plugin, &release.to_string(), format!("{}{lost}", problem.message));
+        tools.logs.note(plugin, release, format!("{}{lost}", problem.message));
     }
 
     /// One turn of the loop.
@@ -183,6 +183,7 @@ impl Life {
     async fn become_(&mut self, next: Plugin) {
         narrate(&self.plugin, &next);
         self.plugin = next;
+        self.world.tools.logs.learn(&self.plugin);
         self.world.files.keep(self.plugin.name(), self.written.kept_with(&self.plugin));
         if !self.is_unsaved() {
             self.tell();
@@ -191,6 +192,9 @@ impl Life {
         if self.permit.is_some() && self.plugin.trial().is_none() {
             self.doing = None;
             self.bench.clear(&self.service);
+            if let Some(live) = self.service.live() {
+                live.signs.set_on_trial(false);
+            }
             self.world.files.tidy().await;
             self.permit = None;
         }

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -239,6 +239,14 @@ impl Agent {
         self.process.as_ref().context("the agent is started")?.wait_for_line(" ready").map(drop)
     }
 
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// It does not run, or does not end in time.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.process.take().context("the agent runs")?.stop()
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process = None;
@@ -273,9 +281,14 @@ impl Agent {
     /// # Errors
     /// The program can't be started.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Outcome> {
+        Outcome::of(&mut self.command(arguments))
+    }
+
+    /// The command `agent …` as the operator of this host would type it.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(self.binaries.agent());
         without_surroundings(&mut command).args(arguments).env("FLEETSWAP_AGENT_CONFIG", self.config());
-        Outcome::of(&mut command)
+        command
     }
 
     /// `agent status -o json`.
