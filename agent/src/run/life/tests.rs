@@ -166,7 +166,7 @@ async fn an_end_on_probation_gives_the_candidates_state_to_the_old_release() {
     scene.try_out().await;
     assert_eq!(counted(&scene.host), 3, "the state came along");
     scene.host.zoo.newest().count.store(7, std::sync::atomic::Ordering::SeqCst);
-    let (host, mut life, _state) = scene.again().await;
+    let (host, mut life, _state) = Box::pin(scene.again()).await;
     let started = timeout(PATIENCE, life.own.1.recv()).await.unwrap().unwrap();
     let Own::Started(live, lost) = started else { panic!("not started") };
     assert_eq!((live.tag.version.as_str(), lost.as_str(), counted(&host)), ("1.0.0", "", 7));
