@@ -8,9 +8,10 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use fleetswap_host::Limits;
+use fleetswap_host::{Level, Limits};
 use fleetswap_proto::Explained;
 use reqwest::Url;
 use toml::Spanned;
@@ -26,6 +27,10 @@ const FILE_MAX: u64 = 64 * 1024;
 const MIRRORS_MAX: usize = 16;
 /// Most labels.
 const LABELS_MAX: usize = 64;
+/// Most plugins with a section of their own.
+const PLUGINS_MAX: usize = 1_024;
+/// How often the state of a plugin is saved that has no section.
+pub(crate) const CHECKPOINT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// What the file says, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,8 +53,23 @@ pub(crate) struct Config {
     pub(crate) front: Front,
     /// The socket of `agent status` and `agent logs`.
     pub(crate) control_socket: PathBuf,
+    /// The least strict sandbox that plugins may run in.
+    pub(crate) sandbox_min: Level,
     /// Limits of each worker.
     pub(crate) limits: Limits,
+    /// How often states are saved.
+    pub(crate) checkpoints: CheckpointRules,
+}
+
+/// How often the state of each plugin is saved while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CheckpointRules(BTreeMap<String, Option<Duration>>);
+
+impl CheckpointRules {
+    /// The interval for a plugin; `None` if there are to be no checkpoints.
+    pub(crate) fn of(&self, plugin: &str) -> Option<Duration> {
+        self.0.get(plugin).copied().unwrap_or(Some(CHECKPOINT_DEFAULT))
+    }
 }
 
 /// The front's sockets.
@@ -88,7 +108,9 @@ impl Config {
             labels: labels(&raw.labels)?,
             front: front(&raw.front)?,
             control_socket: socket("control.socket", &raw.control.socket)?,
-            limits: limits(&raw.limits, &raw.sandbox)?,
+            sandbox_min: sandbox_min(&raw.sandbox)?,
+            limits: limits(&raw.limits)?,
+            checkpoints: checkpoints(&raw.plugins)?,
         })
     }
 }
@@ -123,6 +145,17 @@ fn labels(raw: &BTreeMap<Spanned<String>, Spanned<String>>) -> Result<BTreeMap<S
     raw.iter().map(|(key, value)| label(key, value)).collect()
 }
 
+fn checkpoints(raw: &BTreeMap<Spanned<String>, raw::Plugin>) -> Result<CheckpointRules, Fault> {
+    if let Some((name, _)) = raw.iter().nth(PLUGINS_MAX) {
+        return Err(Fault::at(name, format!("`plugins` has more than {PLUGINS_MAX} entries")));
+    }
+    let rule = |(name, plugin): (&Spanned<String>, &raw::Plugin)| {
+        let interval = plugin.checkpoint_interval.as_ref().map(checks::checkpoint_interval).transpose()?;
+        Ok((checks::plugin(name)?, interval.unwrap_or(Some(CHECKPOINT_DEFAULT))))
+    };
+    raw.iter().map(rule).collect::<Result<_, _>>().map(CheckpointRules)
+}
+
 fn front(raw: &raw::Front) -> Result<Front, Fault> {
     Ok(Front {
         socket: socket("front.socket", &raw.socket)?,
@@ -132,19 +165,19 @@ fn front(raw: &raw::Front) -> Result<Front, Fault> {
     })
 }
 
-fn limits(raw: &raw::Limits, sandbox: &raw::Sandbox) -> Result<Limits, Fault> {
-    if sandbox.min.get_ref() != "standard" {
-        return Err(Fault::at(
-            &sandbox.min,
-            format!("`sandbox.min` is `{}`; this version knows only `standard`", sandbox.min.get_ref()),
-        ));
-    }
+fn sandbox_min(raw: &raw::Sandbox) -> Result<Level, Fault> {
+    let text = raw.min.get_ref();
+    text.parse().map_err(|wanted| Fault::at(&raw.min, format!("`sandbox.min` is `{text}`; {wanted}")))
+}
+
+fn limits(raw: &raw::Limits) -> Result<Limits, Fault> {
     let default = Limits::default();
     let memory_mib = range("limits.memory_mib", raw.memory_mib.as_ref(), 16..=65_536)?;
     Ok(Limits {
         memory_bytes: memory_mib.map_or(default.memory_bytes, |mib| u64::from(mib) * 1024 * 1024),
         threads: range("limits.threads", raw.threads.as_ref(), 1..=4_096)?.unwrap_or(default.threads),
         open_files: range("limits.files", raw.files.as_ref(), 16..=4_096)?.unwrap_or(default.open_files),
+        cpu_percent: range("limits.cpu_percent", raw.cpu_percent.as_ref(), 1..=102_400)?,
         ..default
     })
 }

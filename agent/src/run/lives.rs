@@ -117,6 +117,12 @@ impl Lives {
         first
     }
 
+    /// The process ends without a word.
+    #[cfg(test)]
+    pub(super) fn abort(&mut self) {
+        self.tasks.abort_all();
+    }
+
     /// Waits for the end of every loop.
     pub(super) async fn ended(mut self) {
         while let Some(ended) = self.tasks.join_next().await {
@@ -138,7 +144,7 @@ fn bug() -> Explained {
 }
 
 /// The state in a record; a newer format is told from damage.
-fn read(record: &Record, name: &str) -> Result<Plugin, DurableError> {
+pub(super) fn read(record: &Record, name: &str) -> Result<Plugin, DurableError> {
     let value: Option<serde_json::Value> = record.load()?;
     let Some(value) = value else { return Ok(Plugin::new(name.to_owned())) };
     let path = PathBuf::from("records").join(name);

@@ -91,6 +91,12 @@ impl Shelf {
         Package::new(manifest, image, descriptor, config)
     }
 
+    /// Whether every file that the release with this id needs is here. Blocks.
+    pub(crate) fn holds(&self, id: ReleaseId) -> bool {
+        let files = self.files_of(id);
+        !files.is_empty() && files.iter().all(|file| self.blobs.has(*file).unwrap_or(false))
+    }
+
     /// What this host's platform loads.
     pub(crate) fn platform_of(&self, manifest: &Manifest) -> Result<Platform, Problem> {
         manifest.platforms.get(&self.platform).cloned().ok_or_else(|| {

@@ -4,9 +4,9 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DEATHS_MAX, Event, Fact, Failure, Fault, Generation, HEALTHY_DEADLINE_MS, Installed, Offer, Outcome,
-    Problem, Proof, Release, ReleaseId, Service, Serving, Stage, Step, Switch, Target, Time, Trial, Verdict,
-    Way, service::AfterDeath, trial::Move,
+    DEATHS_MAX, Event, Fact, Failure, Fault, Generation, HEALTHY_DEADLINE_MS, Installed, LocalOverride,
+    Offer, Outcome, Problem, Proof, Release, ReleaseId, Service, Serving, Stage, Step, Switch, Target, Time,
+    Trial, Verdict, Way, service::AfterDeath, trial::Move,
 };
 
 /// Releases that a host remembers as bad; the oldest is forgotten first.
@@ -35,6 +35,9 @@ pub struct Plugin {
     pub(crate) denied: Vec<Denied>,
     /// The lowest version that may be installed.
     pub(crate) floor: Option<Version>,
+    /// What an operator on the host has ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) local_override: Option<LocalOverride>,
 }
 
 /// A release that is never loaded here again.
@@ -63,6 +66,7 @@ impl Plugin {
             last: None,
             denied: Vec::new(),
             floor: None,
+            local_override: None,
         }
     }
 
@@ -70,6 +74,7 @@ impl Plugin {
     #[must_use]
     pub fn step(mut self, event: Event) -> Self {
         let Event { now, fact } = event;
+        let at_rest = fact.is_at_rest();
         match fact {
             Fact::Started { boot_id, clean_stop } => self.started(now, boot_id, clean_stop),
             Fact::Told(offer) => self.told(offer),
@@ -77,11 +82,16 @@ impl Plugin {
             Fact::TimePassed => self.time_passed(now),
             Fact::Trial { serial, outcome } => self.outcome(now, serial, outcome),
             Fact::Ready(id) => self.ready(id),
+            Fact::StateLost(id, words) => self.state_lost(id, words),
             Fact::Died(id, problem) => self.died(now, id, problem),
             Fact::StartFailed(id, problem) => self.start_failed(now, id, problem),
             Fact::FilesLost(id, problem) => self.files_lost(now, id, problem),
+            Fact::Held { order, .. } => self.held(order),
+            Fact::OrderedBack { order, .. } => self.ordered_back(order),
+            Fact::Released => self.released(),
         }
         self.settle();
+        self.settle_override(now, at_rest);
         self
     }
 
@@ -93,7 +103,7 @@ impl Plugin {
     }
 
     fn begin(&mut self, now: Time) {
-        if self.trial.is_some() {
+        if self.trial.is_some() || self.local_override.is_some() {
             return;
         }
         let Some(offer) = self.next.take() else { return };
@@ -177,7 +187,7 @@ impl Plugin {
         }
     }
 
-    fn note_lost(&mut self, lost: String) {
+    pub(crate) fn note_lost(&mut self, lost: String) {
         if let Some(trial) = self.trial.as_mut().filter(|_| !lost.is_empty()) {
             trial.lost = if trial.lost.is_empty() { lost } else { format!("{}; {lost}", trial.lost) };
         }
@@ -221,6 +231,7 @@ impl Plugin {
 
     /// The record of this is the commit.
     pub(crate) fn commit(&mut self, proof: Proof) {
+        self.tell_lost_on_trial();
         let Some(trial) = self.trial.take() else { return };
         let Trial { candidate: Some(candidate), offer, pause_us, lost, .. } = trial else { return };
         if let Some(floor) = candidate.floor.clone().filter(|floor| *floor <= candidate.release.version) {
@@ -239,6 +250,7 @@ impl Plugin {
     /// The trial ends; callers never noticed it.
     pub(crate) fn fail(&mut self, problem: Problem) {
         self.blame(&problem);
+        self.tell_lost_on_trial();
         let Some(trial) = self.trial.take() else { return };
         // Trust is judged while metadata arrives, and is part of verifying whichever step notices.
         let stage = if problem.fault == Fault::Trust { Stage::Verifying } else { trial.stage() };
@@ -259,6 +271,7 @@ impl Plugin {
     }
 
     pub(crate) fn went_back(&mut self, now: Time, answers: bool) {
+        self.tell_lost_on_trial();
         let Some(trial) = self.trial.take() else { return };
         let Step::RollingBack { failure, verdict } = trial.step.clone() else {
             self.trial = Some(trial);
@@ -273,7 +286,7 @@ impl Plugin {
     /// The way back broke off. The old release is started anew, in place of whatever stands there.
     fn strand(&mut self, now: Time) {
         if self.service.active().is_some_and(|active| active.state.has_state()) {
-            self.note_lost("the state: the way back broke off".to_owned());
+            self.note_lost("what came after the last saved state: the way back broke off".to_owned());
         }
         if let Some(Step::Switching(Switch::GivingUp(problem))) = self.trial.as_ref().map(|it| &it.step) {
             let problem = problem.as_ref().clone();
@@ -371,6 +384,7 @@ impl Plugin {
         let Service::Serving(serving) = &mut self.service else { return };
         let Some(previous) = serving.previous.take() else { return };
         serving.active = previous;
+        serving.lost.clear();
         serving.started(now, true);
         let next = format!("back on {}", serving.active.release);
         let offer = serving.offer.clone();

@@ -37,6 +37,12 @@ pub struct Serving {
     pub deaths: Vec<Time>,
     /// Deaths and failed starts in a row.
     pub restarts: u32,
+    /// What of its state the last start that lost some could not give it, in words; empty if nothing was lost.
+    #[serde(default)]
+    pub lost: String,
+    /// It was lost while a trial was under way, whose verdict has to tell it.
+    #[serde(default)]
+    pub lost_on_trial: bool,
 }
 
 /// How the committed release fares.
@@ -99,7 +105,16 @@ impl Service {
 impl Serving {
     /// A release that was just committed and answers.
     pub(crate) fn committed(active: Installed, previous: Option<Installed>, offer: Offer) -> Self {
-        Self { active, previous, offer, life: Life::Running, deaths: Vec::new(), restarts: 0 }
+        Self {
+            active,
+            previous,
+            offer,
+            life: Life::Running,
+            deaths: Vec::new(),
+            restarts: 0,
+            lost: String::new(),
+            lost_on_trial: false,
+        }
     }
 
     /// The agent starts: so does the release, at once. A new boot or a clean stop forgets old deaths.
@@ -155,10 +170,11 @@ impl Serving {
     }
 }
 
-/// The wait before the restart after so many in a row.
+/// The wait before the restart after so many in a row. The first restart is no repetition: callers wait for it.
 fn backoff_ms(restarts: u32) -> u64 {
+    let Some(repeated) = restarts.checked_sub(1) else { return 0 };
     let doubled =
-        1_u64.checked_shl(restarts).map_or(BACKOFF_MAX_MS, |factor| factor.saturating_mul(BACKOFF_MIN_MS));
+        1_u64.checked_shl(repeated).map_or(BACKOFF_MAX_MS, |factor| factor.saturating_mul(BACKOFF_MIN_MS));
     doubled.min(BACKOFF_MAX_MS)
 }
 
@@ -168,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_up_to_its_bound() {
-        let waits: Vec<u64> = [0, 1, 2, 8, 9, 63, 64, u32::MAX].into_iter().map(backoff_ms).collect();
-        assert_eq!(waits, [100, 200, 400, 25_600, 30_000, 30_000, 30_000, 30_000]);
+        let waits: Vec<u64> = [0, 1, 2, 3, 9, 10, 64, 65, u32::MAX].into_iter().map(backoff_ms).collect();
+        assert_eq!(waits, [0, 100, 200, 400, 25_600, 30_000, 30_000, 30_000, 30_000]);
     }
 }
