@@ -9,6 +9,8 @@ mod host;
 mod life;
 mod lives;
 mod narrate;
+mod orders;
+mod safe;
 mod task;
 mod teller;
 #[cfg(test)]
@@ -42,6 +44,8 @@ use host::HostRecord;
 use lives::Lives;
 #[cfg(test)]
 pub(crate) use lives::PLUGINS_MAX;
+pub(crate) use orders::{ANSWER_MAX as ORDER_MAX, Done, Orders, Refused, Verb};
+pub(crate) use safe::start as start_safe;
 
 /// Plugins of one host on trial at the same time.
 const TRIAL_SLOTS: usize = 1;
@@ -51,6 +55,8 @@ pub(crate) struct World {
     pub(crate) tools: Arc<Tools>,
     pub(crate) records: Records,
     pub(crate) registry: Arc<Registry>,
+    /// What operators on the host order.
+    pub(crate) orders: Orders,
     pub(crate) files: Files,
     /// The host's one trial slot.
     pub(crate) slot: Arc<Semaphore>,
@@ -65,14 +71,15 @@ pub(crate) struct World {
 }
 
 /// The running agent.
-#[derive(Debug)]
 pub(crate) struct Running {
-    registry: Arc<Registry>,
+    calls: Arc<dyn Calls>,
+    orders: Orders,
     keeper: Keeper,
     stop: CancellationToken,
     teller: JoinHandle<()>,
     failures: mpsc::Receiver<Explained>,
-    host: HostRecord,
+    /// `None` in safe mode, which leaves it as it is.
+    host: Option<HostRecord>,
     /// Held, never read: it locks the state folder.
     _state: StateDir,
 }
@@ -88,12 +95,13 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Explained> {
     // Counted before anything runs: what an earlier run ended with is whole for this one only.
     let run = host.begin_run().map_err(|error| explain::durable(&error))?;
     let (world, state) = world(parts, (host.clean_stop(), run), failure)?;
-    let (registry, stop) = (Arc::clone(&world.registry), world.stop.clone());
+    let calls = Arc::clone(&world.registry) as Arc<dyn Calls>;
+    let (orders, stop) = (world.orders.clone(), world.stop.clone());
     let keeper = world.tools.keeper.clone();
     let lives = resume(world, &mut host).await.map_err(|error| explain::durable(&error))?;
     teller::tell_highest(&lives, host.highest().max(lives.highest()));
     let teller = tokio::spawn(teller::run(lives, desired, host.clone()));
-    Ok(Running { registry, keeper, stop, teller, failures, host, _state: state })
+    Ok(Running { calls, orders, keeper, stop, teller, failures, host: Some(host), _state: state })
 }
 
 /// Every plugin has taken in how the last run ended before an end without a word counts as a kill: until then, a second
@@ -107,7 +115,12 @@ async fn resume(world: World, host: &mut HostRecord) -> Result<Lives, DurableErr
 impl Running {
     /// What the front calls.
     pub(crate) fn calls(&self) -> Arc<dyn Calls> {
-        Arc::clone(&self.registry) as Arc<dyn Calls>
+        Arc::clone(&self.calls)
+    }
+
+    /// Where operators on the host give their orders.
+    pub(crate) fn orders(&self) -> Orders {
+        self.orders.clone()
     }
 
     /// What is kept of the plugins' states.
@@ -130,7 +143,8 @@ impl Running {
             tracing::error!(%error, "the agent's loop did not end in order");
             return;
         }
-        if let Err(error) = self.host.set_clean_stop(true) {
+        let Some(host) = &mut self.host else { return };
+        if let Err(error) = host.set_clean_stop(true) {
             tracing::error!(%error, "the next start will take this end for a kill");
         }
     }
@@ -147,6 +161,7 @@ fn world(
         allow_dev_trust,
         fetcher,
         limits,
+        sandbox,
         checkpoints,
         logs,
         metrics,
@@ -154,7 +169,7 @@ fn world(
         desired: _,
         standing,
     } = parts;
-    let host = fleetswap_host::Launcher::start().map_err(|error| no_launcher(&error))?;
+    let host = fleetswap_host::Launcher::start_within(sandbox.cgroup).map_err(|error| no_launcher(&error))?;
     let shelf = Shelf { manifests: state.manifests(), blobs: state.blobs(), platform: facts.platform };
     if let Ok(trusted) = fleetswap_trust::trusted(&trust) {
         standing.send_modify(|standing| standing.metadata = convert::versions(trusted.versions()));
@@ -166,7 +181,7 @@ fn world(
         allow_dev_trust,
         keeper: Keeper::new(state.states(), run),
         rules: Rules { platform: Some(native_platform()), glibc: Glibc::parse(&facts.glibc) },
-        launch: Arc::new(Launcher { host, limits, logs: logs.clone() }),
+        launch: Arc::new(Launcher { host, limits, level: sandbox.level, logs: logs.clone() }),
         standing,
         metrics,
         logs,
@@ -176,6 +191,7 @@ fn world(
         tools: Arc::new(tools),
         records: state.records(),
         registry: Arc::default(),
+        orders: Orders::default(),
         files: Files::new(shelf),
         slot: Arc::new(Semaphore::new(TRIAL_SLOTS)),
         boot_id: facts.boot_id,

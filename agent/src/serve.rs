@@ -4,10 +4,9 @@ mod inherited;
 mod linger;
 mod socket;
 
-use std::{io, time::Duration};
+use std::{convert::Infallible, error::Error, io, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -56,9 +55,35 @@ impl Accept for TcpListener {
     }
 }
 
-/// Serves until `stop`; then accepts nothing more, and returns when the requests in flight have their answers and what
-/// a client was just about to send on an open connection has as well.
-pub(crate) async fn serve(mut listener: impl Accept, router: Router, stop: CancellationToken) {
+/// What answers requests.
+pub(crate) trait Answers:
+    Service<Request<Incoming>, Response = Response<Self::Out>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+    /// The body of an answer.
+    type Out: hyper::body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+}
+
+impl<S, B> Answers for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: hyper::body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type Out = B;
+}
+
+/// Serves each connection with what `greet` gives it, until `stop`; then accepts nothing more, and returns when the
+/// requests in flight have their answers and what a client was just about to send on an open connection has as well.
+pub(crate) async fn serve<L: Accept, A: Answers>(
+    mut listener: L,
+    greet: impl Fn(&L::Stream) -> A + Send,
+    stop: CancellationToken,
+) {
     let connections = TaskTracker::new();
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -72,7 +97,8 @@ pub(crate) async fn serve(mut listener: impl Accept, router: Router, stop: Cance
         };
         match accepted {
             (place, Ok(stream)) => {
-                let connection = connection(stream, router.clone(), stop.clone());
+                let answers = greet(&stream);
+                let connection = connection(stream, answers, stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -91,13 +117,13 @@ pub(crate) async fn serve(mut listener: impl Accept, router: Router, stop: Cance
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    router: Router,
+    answers: impl Answers,
     stop: CancellationToken,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
     let calls = Calls::default();
-    let connection = http.serve_connection(TokioIo::new(stream), calls.noted(router));
+    let connection = http.serve_connection(TokioIo::new(stream), calls.noted(answers));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -63,6 +63,7 @@ pub(super) struct Plugin {
 pub(super) struct Limits {
     pub(super) memory_mib: Option<Spanned<i64>>,
     pub(super) threads: Option<Spanned<i64>>,
+    pub(super) cpu_percent: Option<Spanned<i64>>,
     pub(super) files: Option<Spanned<i64>>,
 }
 

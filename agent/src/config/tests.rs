@@ -28,11 +28,12 @@ listen = "[::1]:8080"
 socket = "/run/c.sock"
 
 [sandbox]
-min = "standard"
+min = "strict"
 
 [limits]
 memory_mib = 256
 threads = 32
+cpu_percent = 150
 files = 100
 "#;
 
@@ -53,7 +54,7 @@ fn defaults_fill_what_a_short_file_leaves_out() {
     assert_eq!(config.front.socket, Path::new("/run/fleetswap/front.sock"));
     assert_eq!(config.front.mode, 0o660);
     assert_eq!(config.control_socket, Path::new("/run/fleetswap/control.sock"));
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!((config.limits, config.sandbox_min), (Limits::default(), Level::Standard));
     assert!(!config.allow_dev_trust && config.mirrors.is_empty() && config.labels.is_empty());
 }
 
@@ -66,7 +67,10 @@ fn every_key_is_read() {
     assert_eq!(config.labels["zone"], "eu-1");
     assert_eq!((config.front.mode, config.front.group.as_deref()), (0o600, Some("callers")));
     assert_eq!(config.front.listen.unwrap().to_string(), "[::1]:8080");
-    let limits = Limits { memory_bytes: 256 << 20, threads: 32, open_files: 100, ..Limits::default() };
+    let cpu_percent = Some(150);
+    let limits =
+        Limits { memory_bytes: 256 << 20, threads: 32, cpu_percent, open_files: 100, ..Limits::default() };
+    assert_eq!(config.sandbox_min, Level::Strict);
     assert_eq!(config.limits, limits);
 }
 

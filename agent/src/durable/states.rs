@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{DurableError, atomic_write, publish, read, remove};
+use super::{DurableError, Kind, Operation, Point, disk, read, remove, replace, sync_folder};
 
 /// First word of every file.
 const MAGIC: &str = "fleetswap-state";
@@ -71,7 +71,8 @@ impl States {
         file.extend_from_slice(&head);
         file.push(b'\n');
         file.extend_from_slice(state);
-        atomic_write(&path, &file)
+        replace(Kind::SavedState, &path, &file)?;
+        self.sync()
     }
 
     /// The state that was saved last; `None` if there is none.
@@ -111,7 +112,9 @@ impl States {
         if !path.exists() {
             return Ok(());
         }
-        publish(&path, &self.aside(plugin))
+        disk::rename(Kind::SavedState, &path, &self.aside(plugin))
+            .map_err(DurableError::io("renaming", &path))?;
+        self.sync()
     }
 
     /// Where a file is kept aside.
@@ -124,8 +127,12 @@ impl States {
     /// # Errors
     /// The disk failed.
     pub(crate) fn forget(&self, plugin: &str) -> Result<(), DurableError> {
-        remove(&self.path(plugin))?;
-        remove(&self.aside(plugin))
+        remove(Kind::SavedState, &self.path(plugin))?;
+        remove(Kind::SavedState, &self.aside(plugin))
+    }
+
+    fn sync(&self) -> Result<(), DurableError> {
+        sync_folder(Point(Kind::SavedState, Operation::SyncFolder), &self.dir)
     }
 
     fn path(&self, plugin: &str) -> PathBuf {

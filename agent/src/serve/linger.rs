@@ -10,15 +10,15 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
 use hyper::{
-    Request, Response,
+    Request,
     body::Incoming,
     header::{CONNECTION, HeaderValue},
-    service::{HttpService, Service, service_fn},
+    service::{HttpService, service_fn},
 };
-use hyper_util::service::TowerToHyperService;
 use tokio::{sync::Notify, time::timeout};
+
+use super::Answers;
 
 /// So long an open connection has to be idle before it is closed at the agent's end. A client that calls again within it
 /// is answered, and told that this was the last answer on it.
@@ -38,19 +38,19 @@ struct Counts {
 }
 
 impl Calls {
-    /// The router, with every call noted here.
-    pub(super) fn noted(
+    /// What answers, with every call noted here.
+    pub(super) fn noted<A: Answers>(
         &self,
-        router: Router,
-    ) -> impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send> + use<> {
-        let (counts, router) = (Arc::clone(&self.0), TowerToHyperService::new(router));
+        answers: A,
+    ) -> impl HttpService<Incoming, ResBody = A::Out, Error = Infallible, Future: Send> + use<A> {
+        let counts = Arc::clone(&self.0);
         service_fn(move |request: Request<Incoming>| {
             counts.begun.fetch_add(1, Relaxed);
             counts.changed.notify_one();
             let call = Call(Arc::clone(&counts));
-            let answer = router.call(request);
+            let answer = answers.call(request);
             async move {
-                let mut response: Response<Body> = answer.await?;
+                let mut response = answer.await?;
                 if call.0.is_last.load(Relaxed) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

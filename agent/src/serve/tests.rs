@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use axum::routing::get;
+use axum::{Router, routing::get};
+use hyper_util::service::TowerToHyperService;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -34,7 +35,8 @@ impl Front {
             "slow"
         };
         let router = Router::new().route("/quick", get(async || "quick")).route("/slow", get(slow));
-        let serving = tokio::spawn(serve(listener, router, stop.clone()));
+        let router = TowerToHyperService::new(router);
+        let serving = tokio::spawn(serve(listener, move |_: &_| router.clone(), stop.clone()));
         Self { folder, stop, let_go, serving }
     }
 

@@ -107,11 +107,14 @@ async fn beside_nobody(
     Ok((live, lost))
 }
 
-/// Whether a start failed since files of its release are gone, while the previous one has all of its own.
+/// Codes of a start that failed since files of its release are gone, or are not what they were when they came.
+const LOST: [&str; 3] = [RELEASE_FILES_MISSING, "ARTIFACT_HASH", "ARTIFACT_LENGTH"];
+
+/// Whether a start failed since files of its release are lost, while the previous one has all of its own, whole.
 pub(crate) async fn files_are_lost(tools: &Tools, problem: &Problem, previous: Option<ReleaseId>) -> bool {
-    let Some(previous) = previous.filter(|_| &*problem.code == RELEASE_FILES_MISSING) else { return false };
+    let Some(previous) = previous.filter(|_| LOST.contains(&&*problem.code)) else { return false };
     let shelf = tools.shelf.clone();
-    spawn_blocking(move || shelf.holds(previous)).await.unwrap_or(false)
+    spawn_blocking(move || shelf.package(previous).is_ok()).await.unwrap_or(false)
 }
 
 /// Makes an instance active.
