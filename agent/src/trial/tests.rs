@@ -1,5 +1,6 @@
 //! The tasks of a trial against played workers.
 
+mod checkpoints;
 mod leaving;
 mod probing;
 
