@@ -280,16 +280,22 @@ static void write_all(void) {
             errno = 0;
 }
 
-/* A reply without a body to the request of this number, which must be below 2^21. */
-static void forge(unsigned number) {
-    const unsigned char frame[] = {0, 0, 0, 4, 0x08, (number & 127) | 128, (number >> 7 & 127) | 128, number >> 14};
-    if (write(3, frame, sizeof frame) < 0)
+/* A good reply to the request of this number, which must be below 2^21; the body has less than 128 bytes. */
+static void forge(unsigned number, const char *body) {
+    unsigned char length = strlen(body), frame[256];
+    const unsigned char head[] = {0,    0, 0, 6 + length, 0x08, (number & 127) | 128, (number >> 7 & 127) | 128,
+                                  number >> 14, 0x1a, length};
+    memcpy(frame, head, sizeof head);
+    memcpy(frame + sizeof head, body, length);
+    if (write(3, frame, sizeof head + length) < 0)
         abort();
 }
 
-static void other_request(void) { forge(999999); }
+static char reply[128]; /* of the call that runs */
 
-static void twice(void) { forge(asked); }
+static void other_request(void) { forge(999999, ""); }
+
+static void twice(void) { forge(asked, reply); }
 
 static void gibibyte(void) {
     static const unsigned char head[] = {0x40, 0, 0, 0};
@@ -401,12 +407,9 @@ static fleetswap_status call(fleetswap_instance instance, struct fleetswap_bytes
     asked++;
     if (fleetswap_is(function, "ready"))
         return fleetswap_write(out, "true");
+    snprintf(reply, sizeof reply, "{\"version\":\"" VERSION "\",\"input\":%.*s}", (int)input.len, (const char *)input.data);
     at("call");
-    if (pours("call"))
-        return pour(out);
-    fleetswap_write(out, "{\"version\":\"" VERSION "\",\"input\":");
-    out->write(out->context, input);
-    return fleetswap_write(out, "}");
+    return pours("call") ? pour(out) : fleetswap_write(out, reply);
 }
 
 static fleetswap_status activate(fleetswap_instance instance, const struct fleetswap_sink *error) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use fleetswap_integration_tests::harness::{Agent, Binaries, Fleet, FleetOptions};
+use fleetswap_integration_tests::harness::{Agent, Binaries, Fleet, FleetOptions, eventually};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
@@ -23,8 +23,10 @@ use crate::{
 const ANSWERS_MIN: usize = 100;
 /// Memory of a worker here, so that one that takes all it gets is ended before it has taken much.
 const LIMITS: &str = "[limits]\nmemory_mib = 64\n";
-/// What a rollout of this test is told: one probe, and a probation in which calls come and health is asked for.
-const PACE: [&str; 4] = ["--probe", "ready {} => true", "--min-healthy-time", "1500ms"];
+/// A probe that every release passes.
+const PROBE: &str = "ready {} => true";
+/// Probation of a release that does no harm.
+const SHORT: &str = "200ms";
 /// Longest that a caller waits where a bad release can make it wait, but not for ever.
 const PATIENT: &str = "15s";
 const HURRIED: &str = "500ms";
@@ -88,26 +90,28 @@ impl Host {
         let bad = version(self.newest);
         let answers = callers.finish(&self.runtime);
         let verdict = pushed?;
-        // One whose harm comes with the next release is good until then.
-        let errors = if expected.next == Next::NotPushed { expected.errors } else { &[] };
-        let tally = tally(&answers, (&old, &bad), errors);
+        let tally = tally(&answers, (&old, &bad), (expected.errors, &[]));
         check_verdict(&verdict, expected)?;
         check_tally(&tally, &verdict)?;
         if verdict["state"] == "COMMITTED" {
-            self.serving = bad.clone();
+            self.serving = bad;
         }
-        if !expected.refused.is_empty() {
-            self.check_refused(expected, &verdict)?;
+        self.push_next(cell, expected, &old)?;
+        self.check_refused(expected, &verdict)?;
+        if self.spent {
+            // It may have ended so often that it rests before it is started again.
+            eventually("the release in place answers", || self.answers_as(&self.serving).map(Some))?;
+        } else {
+            self.answers_as(&self.serving)?;
         }
-        self.push_next(cell, expected)?;
-        self.answers_as(&self.serving)?;
         before.returns(agent)?;
         ensure!(self.agent_pid()? == agent, "the agent is another one");
         Ok(())
     }
 
     /// Pushes what comes after a bad release that was committed, if that has to be seen.
-    fn push_next(&mut self, cell: &Cell, expected: &Expectation) -> Result<()> {
+    /// Before, `old` was committed: the host returns to it where the bad one ends too often.
+    fn push_next(&mut self, cell: &Cell, expected: &Expectation, old: &str) -> Result<()> {
         if expected.next == Next::NotPushed {
             return Ok(());
         }
@@ -117,7 +121,8 @@ impl Host {
         let good = version(self.newest);
         let answers = callers.finish(&self.runtime);
         let verdict = pushed?;
-        let tally = tally(&answers, (&good, &bad), expected.errors);
+        let others: &[&str] = if expected.next == Next::Either { &[old] } else { &[] };
+        let tally = tally(&answers, (&good, &bad), (expected.errors_later, others));
         ensure!(tally.wrong.is_empty(), "of the next release: {verdict}, {}", listed(&tally.wrong));
         let committed = verdict["state"] == "COMMITTED";
         let is_hosts_fault = verdict["state"] == "REJECTED" && verdict["failure"]["fault"] == "host";
@@ -139,7 +144,9 @@ impl Host {
         self.newest += 1;
         let version = version(self.newest);
         let plugin = self.specimens.make(cell, &version, &self.fleet.path(""))?;
-        let outcome = self.fleet.push(&plugin, &[&PACE[..], more].concat())?;
+        let probation = cell.map_or(SHORT, Cell::probation);
+        let arguments = ["--probe", PROBE, "--min-healthy-time", probation];
+        let outcome = self.fleet.push(&plugin, &[&arguments[..], more].concat())?;
         fs::remove_file(&plugin.file)?;
         let rollout = outcome.json()?["rollout"].clone();
         let is_ended = matches!(rollout["state"].as_str(), Some("SUCCEEDED" | "FAILED"));
@@ -157,25 +164,32 @@ impl Host {
     /// A handful of calls, all answered by this version.
     fn answers_as(&self, version: &str) -> Result<()> {
         let callers = Callers::start(&self.runtime, &self.fleet.agents[0].caller(), PATIENT);
-        let tally = tally(&callers.finish(&self.runtime), (version, ""), &[]);
+        let tally = tally(&callers.finish(&self.runtime), (version, ""), (&[], &[]));
         ensure!(tally.of_the_old > 0 && tally.wrong.is_empty(), "{version} does not answer: {tally:?}");
         Ok(())
     }
 
     /// Demands that the plugin's own log tells of each attempt, and that each met its error every time.
     fn check_refused(&self, expected: &Expectation, verdict: &Value) -> Result<()> {
+        for (attempt, error) in expected.refused {
+            // Its last words may still be on their way.
+            let got = eventually(&format!("it says what came of `{attempt}`"), || {
+                let got = self.told(attempt, verdict)?;
+                Ok((!got.is_empty()).then_some(got))
+            })?;
+            ensure!(got.iter().all(|got| got == error), "`{attempt}` met {got:?}, not {error}");
+        }
+        Ok(())
+    }
+
+    /// What a release said of an attempt, each time.
+    fn told(&self, attempt: &str, verdict: &Value) -> Result<Vec<String>> {
         let logs = self.fleet.agents[0].run(["logs", NAME, "-o", "json"])?.expect(0)?.json()?;
         let lines = logs["lines"].as_array().into_iter().flatten();
         let own = lines.filter(|line| line["release"] == verdict["release_id"]);
         let texts = own.filter_map(|line| line["text"].as_str());
-        let told: Vec<&str> = texts.filter_map(|text| text.strip_prefix("zoo: ")).collect();
-        for (attempt, error) in expected.refused {
-            let prefix = format!("{attempt} ");
-            let got: Vec<&str> = told.iter().filter_map(|line| line.strip_prefix(&prefix)).collect();
-            ensure!(!got.is_empty(), "it never said what came of `{attempt}`: {verdict}");
-            ensure!(got.iter().all(|got| got == error), "`{attempt}` met {got:?}, not {error}");
-        }
-        Ok(())
+        let prefix = format!("zoo: {attempt} ");
+        Ok(texts.filter_map(|text| text.strip_prefix(&prefix)).map(str::to_owned).collect())
     }
 
     fn agent_pid(&self) -> Result<u32> {

@@ -30,7 +30,7 @@ use matrix::{Cell, Expectation, KINDS, MOMENTS, cells};
 use specimen::Specimens;
 
 /// Hosts that try cells at a time.
-const HOSTS: usize = 14;
+const HOSTS: usize = 16;
 /// The user `nobody` of most systems; any that is not root would do.
 const NOBODY: u32 = 65_534;
 
@@ -58,13 +58,17 @@ struct Round {
     specimens: Arc<Specimens>,
     left: Mutex<Vec<(Cell, Expectation)>>,
     tried: Mutex<Vec<(Cell, Result<(), String>)>>,
+    /// Held by whoever takes all cores.
+    cores: Mutex<()>,
 }
 
 fn try_all(user: Option<u32>) -> Result<()> {
     let (started, runtime, folder) = (Instant::now(), Runtime::new()?, open_folder()?);
     let program = folder.path().join("agent");
     fs::copy(Binaries::find()?.agent(), &program)?;
+    let only = std::env::var("FLEETSWAP_ZOO_ONLY").unwrap_or_default();
     let mut left: Vec<_> = cells().filter_map(|cell| Some((cell, cell.meaning().ok()?))).collect();
+    left.retain(|(cell, _)| cell.text().contains(&only));
     let wanted = left.len();
     // The longest are taken first, from the end.
     left.sort_by_key(|(cell, _)| cell.weight());
@@ -73,6 +77,7 @@ fn try_all(user: Option<u32>) -> Result<()> {
         specimens: Arc::new(Specimens::compile(folder.path())?),
         left: Mutex::new(left),
         tried: Mutex::default(),
+        cores: Mutex::default(),
     };
     thread::scope(|scope| {
         for _ in 0..HOSTS {
@@ -139,6 +144,7 @@ impl Round {
         }
         let Some(host) = host else { return Err("no host for it".to_owned()) };
         let started = Instant::now();
+        let _cores = cell.takes_all_cores().then(|| self.cores.lock().unwrap_or_else(PoisonError::into_inner));
         let came = host.try_cell(cell, expected);
         if std::env::var_os("FLEETSWAP_ZOO_TIMES").is_some() {
             eprintln!("{:>6} ms {cell}", started.elapsed().as_millis());

@@ -140,8 +140,10 @@ pub(crate) struct Expectation {
     pub(crate) codes: Vec<&'static str>,
     /// Each attempt, and the error that it must have met.
     pub(crate) refused: &'static [(&'static str, &'static str)],
-    /// Errors that a caller may get, and only from the bad release itself.
+    /// Errors that a caller may get while it is tried, and only from the bad release itself.
     pub(crate) errors: &'static [u64],
+    /// The same while the next release is pushed.
+    pub(crate) errors_later: &'static [u64],
     /// What becomes of the release that is pushed next.
     pub(crate) next: Next,
 }
@@ -185,7 +187,10 @@ impl Cell {
             (Family::Lies(code), Moment::Constructor) => Ok(ended(REJECTED, &[code])),
             (Family::Lies(_), _) => Err("a plugin says what it is once, while it is loaded"),
             (Family::Pours, Moment::Constructor | Moment::Destroy) => Err("there is no sink to pour into"),
-            (Family::Pours, Moment::Call) => Ok(Expectation { errors: &[500], ..committed(Next::NotPushed) }),
+            // Whoever asks too much of it is told so; that is no sign of ill health.
+            (Family::Pours, Moment::Call) => {
+                Ok(Expectation { errors: &[500], errors_later: &[500], ..committed(Next::Commits) })
+            }
             (Family::Refused(refused), moment) => Ok(Expectation { refused, ..committed(after(moment)) }),
             (Family::Harmless, moment) => Ok(committed(after(moment))),
             (Family::Grows(_), Moment::SaveState) => Ok(committed(Next::Commits)),
@@ -193,7 +198,9 @@ impl Cell {
                 Ok(ended(ROLLED_BACK, &[code]))
             }
             (_, Moment::Destroy) => Ok(committed(Next::Commits)),
-            (_, Moment::SaveState) => Ok(Expectation { errors: &[503, 504], ..committed(unsaved(family)) }),
+            (_, Moment::SaveState) => {
+                Ok(Expectation { errors_later: &[503, 504], ..committed(unsaved(family)) })
+            }
             (_, Moment::Call) => {
                 let errors: &[u64] = if family == Family::Hangs { &[504] } else { &[] };
                 Ok(Expectation { errors, ..ended(ROLLED_BACK, &[code(family, Moment::Call)]) })
@@ -211,8 +218,8 @@ impl Cell {
             ("twice", Moment::Activate | Moment::RestoreState) => {
                 Expectation { verdicts: &["REJECTED", "ROLLED_BACK"], ..rule }
             }
-            // Two words that are no frame of loading; that the threads start afterwards is no harm.
-            ("outlive", _) => Expectation { next: Next::Commits, ..rule },
+            // What goes on in the background ends with the worker, so its end is a part of the cell.
+            ("outlive" | "spin_all" | "flood", _) => Expectation { next: Next::Commits, ..rule },
             (_, _) => rule,
         }
     }
@@ -222,11 +229,25 @@ impl Cell {
         self.kind.family == Family::Hangs && self.moment == Moment::Call
     }
 
+    /// How long a release must stay healthy here. Whatever takes its time to show is given it.
+    pub(crate) fn probation(&self) -> &'static str {
+        match self.kind.family {
+            Family::Hangs | Family::Grows(_) => "1500ms",
+            _ => "700ms",
+        }
+    }
+
+    /// Whether it takes all cores, so that no two of its sort should be tried at a time.
+    pub(crate) fn takes_all_cores(&self) -> bool {
+        self.kind.name == "spin_all"
+    }
+
     /// About how long it takes, to begin with the longest.
     pub(crate) fn weight(&self) -> u32 {
         match (self.kind.family, self.moment) {
             (Family::Hangs | Family::Pours, Moment::SaveState) => 9,
             (_, Moment::SaveState) => 6,
+            (_, _) if self.takes_all_cores() => 5,
             (Family::Pours, Moment::Health) => 5,
             (Family::Hangs, _) => 4,
             (_, Moment::Constructor | Moment::Create) => 1,
@@ -258,11 +279,11 @@ impl fmt::Display for Cell {
 }
 
 fn committed(next: Next) -> Expectation {
-    Expectation { verdicts: COMMITTED, codes: Vec::new(), refused: &[], errors: &[], next }
+    Expectation { verdicts: COMMITTED, codes: Vec::new(), refused: &[], errors: &[], errors_later: &[], next }
 }
 
 fn ended(verdicts: &'static [&'static str], codes: &[&'static str]) -> Expectation {
-    Expectation { verdicts, codes: codes.to_vec(), refused: &[], errors: &[], next: Next::NotPushed }
+    Expectation { verdicts, codes: codes.to_vec(), ..committed(Next::NotPushed) }
 }
 
 /// The harm of these two moments, in full, comes only with the next release.
