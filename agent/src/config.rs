@@ -8,6 +8,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use fleetswap_host::Limits;
@@ -145,8 +146,21 @@ fn limits(raw: &raw::Limits, sandbox: &raw::Sandbox) -> Result<Limits, Fault> {
         memory_bytes: memory_mib.map_or(default.memory_bytes, |mib| u64::from(mib) * 1024 * 1024),
         threads: range("limits.threads", raw.threads.as_ref(), 1..=4_096)?.unwrap_or(default.threads),
         open_files: range("limits.files", raw.files.as_ref(), 16..=4_096)?.unwrap_or(default.open_files),
+        load_timeout: wait("limits.load_timeout_ms", raw.load_timeout_ms.as_ref(), default.load_timeout)?,
+        control_timeout: wait(
+            "limits.control_timeout_ms",
+            raw.control_timeout_ms.as_ref(),
+            default.control_timeout,
+        )?,
+        state_timeout: wait("limits.state_timeout_ms", raw.state_timeout_ms.as_ref(), default.state_timeout)?,
         ..default
     })
+}
+
+/// A wait for a worker, in milliseconds.
+fn wait(key: &str, raw: Option<&Spanned<i64>>, default: Duration) -> Result<Duration, Fault> {
+    let milliseconds = range(key, raw, 100..=600_000)?;
+    Ok(milliseconds.map_or(default, |milliseconds| Duration::from_millis(milliseconds.into())))
 }
 
 #[cfg(test)]

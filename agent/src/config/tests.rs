@@ -135,7 +135,14 @@ fn a_wrong_value_is_refused_with_its_key_line_and_column() {
 #[test]
 fn each_limit_has_its_type_its_bounds_and_its_default() {
     let of = |text: &str| Config::parse(text).unwrap().limits;
-    for (key, low, high) in [("memory_mib", 16, 65_536), ("threads", 1, 4_096), ("files", 16, 4_096)] {
+    for (key, low, high) in [
+        ("memory_mib", 16, 65_536),
+        ("threads", 1, 4_096),
+        ("files", 16, 4_096),
+        ("load_timeout_ms", 100, 600_000),
+        ("control_timeout_ms", 100, 600_000),
+        ("state_timeout_ms", 100, 600_000),
+    ] {
         let line = |value: &str| with("limits", &format!("limits = {{ {key} = {value} }}"));
         for wrong in [(low - 1).to_string(), (high + 1).to_string(), "-1".to_owned(), "4294967312".to_owned()]
         {

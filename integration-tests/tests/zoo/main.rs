@@ -30,7 +30,7 @@ use matrix::{Cell, Expectation, KINDS, MOMENTS, cells};
 use specimen::Specimens;
 
 /// Hosts that try cells at a time.
-const HOSTS: usize = 16;
+const HOSTS: usize = 12;
 /// The user `nobody` of most systems; any that is not root would do.
 const NOBODY: u32 = 65_534;
 
@@ -57,9 +57,9 @@ struct Round {
     user: User,
     specimens: Arc<Specimens>,
     left: Mutex<Vec<(Cell, Expectation)>>,
+    /// The same of those that take all cores: one host tries them, so that no two do so at a time.
+    alone: Mutex<Vec<(Cell, Expectation)>>,
     tried: Mutex<Vec<(Cell, Result<(), String>)>>,
-    /// Held by whoever takes all cores.
-    cores: Mutex<()>,
 }
 
 fn try_all(user: Option<u32>) -> Result<()> {
@@ -72,16 +72,18 @@ fn try_all(user: Option<u32>) -> Result<()> {
     let wanted = left.len();
     // The longest are taken first, from the end.
     left.sort_by_key(|(cell, _)| cell.weight());
+    let alone = left.extract_if(.., |(cell, _)| cell.takes_all_cores()).collect();
     let round = Round {
         user: User { id: user, program },
         specimens: Arc::new(Specimens::compile(folder.path())?),
         left: Mutex::new(left),
+        alone: Mutex::new(alone),
         tried: Mutex::default(),
-        cores: Mutex::default(),
     };
     thread::scope(|scope| {
+        scope.spawn(|| round.on_one_host(&runtime, &round.alone));
         for _ in 0..HOSTS {
-            scope.spawn(|| round.on_one_host(&runtime));
+            scope.spawn(|| round.on_one_host(&runtime, &round.left));
         }
     });
     let tried = round.tried.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -121,9 +123,9 @@ fn summarise(user: Option<u32>, tried: &[(Cell, Result<(), String>)], started: I
 
 impl Round {
     /// Takes cells until none is left. A host on which one failed is not used again.
-    fn on_one_host(&self, runtime: &Runtime) {
+    fn on_one_host(&self, runtime: &Runtime, cells: &Mutex<Vec<(Cell, Expectation)>>) {
         let mut host = None;
-        while let Some((cell, expected)) = pop(&self.left) {
+        while let Some((cell, expected)) = pop(cells) {
             let came = self.try_one(&mut host, runtime, (&cell, &expected));
             if came.is_err() || host.as_ref().is_some_and(Host::is_spent) {
                 host = None;
@@ -144,7 +146,6 @@ impl Round {
         }
         let Some(host) = host else { return Err("no host for it".to_owned()) };
         let started = Instant::now();
-        let _cores = cell.takes_all_cores().then(|| self.cores.lock().unwrap_or_else(PoisonError::into_inner));
         let came = host.try_cell(cell, expected);
         if std::env::var_os("FLEETSWAP_ZOO_TIMES").is_some() {
             eprintln!("{:>6} ms {cell}", started.elapsed().as_millis());

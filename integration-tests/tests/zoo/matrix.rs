@@ -155,11 +155,8 @@ pub(crate) enum Next {
     NotPushed,
     /// It takes its place.
     Commits,
-    /// The bad one can't give its state away, which is no fault of the next one: either the bad one ended for it so
-    /// often that it was given up and the next one came, or the next one was refused with a fault of the host.
-    Either,
-    /// The bad one can't give its state away and stays.
-    Refused,
+    /// The bad one can't give its state away and stays: a fault of the host with one of these codes.
+    Refused(&'static [&'static str]),
 }
 
 /// A cell that has to be run, or why it would mean nothing.
@@ -194,12 +191,12 @@ impl Cell {
             (Family::Refused(refused), moment) => Ok(Expectation { refused, ..committed(after(moment)) }),
             (Family::Harmless, moment) => Ok(committed(after(moment))),
             (Family::Grows(_), Moment::SaveState) => Ok(committed(Next::Commits)),
-            (Family::Grows(code), Moment::RestoreState | Moment::Activate) => {
-                Ok(ended(ROLLED_BACK, &[code]))
-            }
             (_, Moment::Destroy) => Ok(committed(Next::Commits)),
+            // How far it gets until it has taken too much is a matter of how busy the machine is.
+            (Family::Grows(code), _) => Ok(ended(&["REJECTED", "ROLLED_BACK"], &[code])),
             (_, Moment::SaveState) => {
-                Ok(Expectation { errors_later: &[503, 504], ..committed(unsaved(family)) })
+                let errors_later: &[u64] = if family == Family::Hangs { &[504] } else { &[] };
+                Ok(Expectation { errors_later, ..committed(Next::Refused(unsaved(family))) })
             }
             (_, Moment::Call) => {
                 let errors: &[u64] = if family == Family::Hangs { &[504] } else { &[] };
@@ -214,10 +211,6 @@ impl Cell {
             // It can't answer any more: whether it ends for that first, or is ended, is a matter of microseconds.
             ("close_all", Moment::Constructor | Moment::Destroy | Moment::SaveState) => rule,
             ("close_all", _) => Expectation { codes: vec!["WORKER_PROTOCOL", "WORKER_DIED"], ..rule },
-            // The forged reply is a good one, and the pointer may move before the second comes.
-            ("twice", Moment::Activate | Moment::RestoreState) => {
-                Expectation { verdicts: &["REJECTED", "ROLLED_BACK"], ..rule }
-            }
             // What goes on in the background ends with the worker, so its end is a part of the cell.
             ("outlive" | "spin_all" | "flood", _) => Expectation { next: Next::Commits, ..rule },
             (_, _) => rule,
@@ -232,7 +225,7 @@ impl Cell {
     /// How long a release must stay healthy here. Whatever takes its time to show is given it.
     pub(crate) fn probation(&self) -> &'static str {
         match self.kind.family {
-            Family::Hangs | Family::Grows(_) => "1500ms",
+            Family::Hangs | Family::Grows(_) => "5s",
             _ => "700ms",
         }
     }
@@ -247,7 +240,6 @@ impl Cell {
         match (self.kind.family, self.moment) {
             (Family::Hangs | Family::Pours, Moment::SaveState) => 9,
             (_, Moment::SaveState) => 6,
-            (_, _) if self.takes_all_cores() => 5,
             (Family::Pours, Moment::Health) => 5,
             (Family::Hangs, _) => 4,
             (_, Moment::Constructor | Moment::Create) => 1,
@@ -291,9 +283,16 @@ fn after(moment: Moment) -> Next {
     if matches!(moment, Moment::SaveState | Moment::Destroy) { Next::Commits } else { Next::NotPushed }
 }
 
-/// What becomes of the next release where the bad one can't give its state away.
-fn unsaved(family: Family) -> Next {
-    if family == Family::Pours { Next::Refused } else { Next::Either }
+/// The codes of the next release where the bad one can't give its state away.
+fn unsaved(family: Family) -> &'static [&'static str] {
+    match family {
+        Family::Hangs | Family::Pours => &["SAVE_STATE_FAILED"],
+        Family::Takes(_) => &["WORKER_MEMORY", "WORKER_THREADS"],
+        Family::Forges => &["WORKER_PROTOCOL", "WORKER_DIED"],
+        Family::Dies | Family::Grows(_) | Family::Lies(_) | Family::Refused(_) | Family::Harmless => {
+            &["WORKER_DIED"]
+        }
+    }
 }
 
 /// The code of a worker that ended, or had to be given up, at a moment before its release was committed.
