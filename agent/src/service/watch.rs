@@ -59,6 +59,8 @@ async fn sick(live: &Live) -> Problem {
         ticks.tick().await;
         match live.instance.health(Duration::from_millis(timeout_ms)).await {
             Ok(_) => red = 0,
+            // It is at rest, for a switch: nothing may be asked of it, and its silence says nothing.
+            Err(CallError::Illegal) => red = 0,
             // Its end is told by the worker itself.
             Err(CallError::Died { .. }) => std::future::pending().await,
             Err(error) => {

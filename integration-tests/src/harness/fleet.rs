@@ -140,7 +140,13 @@ impl Fleet {
             name.trim_start_matches("host-"),
         );
         fs::write(folder.join("agent.toml"), text)?;
-        Ok(Agent { name: name.to_owned(), process: None, binaries: self.binaries.clone(), folder, runs_as: None })
+        Ok(Agent {
+            name: name.to_owned(),
+            process: None,
+            binaries: self.binaries.clone(),
+            folder,
+            runs_as: None,
+        })
     }
 
     /// A path in the fleet's folder.

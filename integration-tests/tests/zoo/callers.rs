@@ -19,10 +19,19 @@ const CALLERS: u64 = 6;
 /// Between two calls of one caller: for so many calls, so that a short trial sees many, and later, so that those who
 /// wait for a timeout leave the machine to others.
 const PAUSE_AT_FIRST: Duration = Duration::from_millis(1);
-const AT_FIRST: u64 = 150;
+const AT_FIRST: u64 = 130;
 const PAUSE_LATER: Duration = Duration::from_millis(300);
 /// No answer by then is no answer at all: longer than any call may last.
 const NEVER: Duration = Duration::from_secs(90);
+
+/// How callers begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Fast.
+    Quick,
+    /// As they go on.
+    Calm,
+}
 
 /// Running callers.
 #[derive(Debug)]
@@ -51,11 +60,11 @@ pub(crate) struct Tally {
 
 impl Callers {
     /// Starts them; `timeout` is what each call asks for.
-    pub(crate) fn start(runtime: &Handle, caller: &Caller, timeout: &'static str) -> Self {
+    pub(crate) fn start(runtime: &Handle, caller: &Caller, (timeout, pace): (&'static str, Pace)) -> Self {
         let (stop, nonces) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let caller = caller.clone().with_timeout(timeout);
         let tasks = (0..CALLERS)
-            .map(|_| runtime.spawn(call_on(caller.clone(), Arc::clone(&stop), Arc::clone(&nonces))))
+            .map(|_| runtime.spawn(call_on(caller.clone(), Arc::clone(&stop), Arc::clone(&nonces), pace)))
             .collect();
         Self { stop, tasks }
     }
@@ -71,7 +80,7 @@ impl Callers {
     }
 }
 
-async fn call_on(caller: Caller, stop: Arc<AtomicBool>, nonces: Arc<AtomicU64>) -> Vec<Answer> {
+async fn call_on(caller: Caller, stop: Arc<AtomicBool>, nonces: Arc<AtomicU64>, pace: Pace) -> Vec<Answer> {
     let mut answers = Vec::new();
     loop {
         let nonce = nonces.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +89,7 @@ async fn call_on(caller: Caller, stop: Arc<AtomicBool>, nonces: Arc<AtomicU64>) 
         if stop.load(Ordering::Relaxed) {
             return answers;
         }
-        sleep(if nonce < AT_FIRST { PAUSE_AT_FIRST } else { PAUSE_LATER }).await;
+        sleep(if pace == Pace::Quick && nonce < AT_FIRST { PAUSE_AT_FIRST } else { PAUSE_LATER }).await;
     }
 }
 

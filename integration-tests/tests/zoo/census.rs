@@ -44,7 +44,7 @@ impl Census {
             let own = Own::take(agent)?;
             same = if last.as_ref() == Some(&own) { same + 1 } else { 0 };
             last = Some(own.clone());
-            if same < 2 {
+            if same < 2 || own.tidies() {
                 return Ok(None);
             }
             let kin = Kin::take(agent)?;
@@ -74,6 +74,13 @@ impl Own {
     fn take(agent: u32) -> Result<Self> {
         let started = field(&read(agent, "stat").context("the agent is gone")?, 19);
         Ok(Self { started, descriptors: descriptors(agent)?, cgroups: cgroups(agent)? })
+    }
+}
+
+impl Own {
+    /// What the last release left is still being looked through.
+    fn tidies(&self) -> bool {
+        self.descriptors.keys().any(|path| path.contains("/state/") && !path.ends_with("/lock"))
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    callers::{Callers, Tally, tally},
+    callers::{Callers, Pace, Tally, tally},
     census::Census,
     matrix::{Cell, Expectation, Next},
     specimen::{NAME, Specimens},
@@ -21,16 +21,15 @@ use crate::{
 
 /// Answers of the old release at least, while a bad one is tried.
 const ANSWERS_MIN: usize = 100;
-/// Of a worker here: memory, so that one that takes all it gets is ended before it has taken much, and short waits.
-const LIMITS: &str = "[limits]\nmemory_mib = 160\nload_timeout_ms = 4000\ncontrol_timeout_ms = 3000\n\
-                      state_timeout_ms = 3000\n";
+/// Of a worker here: memory, so that one that takes all it gets is ended before it has taken much, and a shorter wait.
+const LIMITS: &str = "[limits]\nmemory_mib = 96\nstate_timeout_ms = 5000\n";
 /// A probe that every release passes.
 const PROBE: &str = "ready {} => true";
 /// Probation of a release that does no harm.
 const SHORT: &str = "200ms";
 /// Longest that a caller waits where a bad release can make it wait, but not for ever.
 const PATIENT: &str = "15s";
-const HURRIED: &str = "2s";
+const HURRIED: &str = "4s";
 /// The first version, which does no harm.
 const FIRST: u32 = 1000;
 
@@ -86,7 +85,7 @@ impl Host {
         let before = Census::at_rest(agent)?;
         let old = self.serving.clone();
         let timeout = if cell.hurries() { HURRIED } else { PATIENT };
-        let callers = Callers::start(&self.runtime, &self.fleet.agents[0].caller(), timeout);
+        let callers = Callers::start(&self.runtime, &self.fleet.agents[0].caller(), (timeout, Pace::Quick));
         let pushed = self.push(Some(cell), &[]);
         let bad = version(self.newest);
         let answers = callers.finish(&self.runtime);
@@ -116,7 +115,7 @@ impl Host {
             return Ok(());
         }
         let bad = self.serving.clone();
-        let callers = Callers::start(&self.runtime, &self.fleet.agents[0].caller(), PATIENT);
+        let callers = Callers::start(&self.runtime, &self.fleet.agents[0].caller(), (PATIENT, Pace::Calm));
         let pushed = self.push(None, &[]);
         let good = version(self.newest);
         let answers = callers.finish(&self.runtime);
@@ -127,7 +126,9 @@ impl Host {
         let is_hosts_fault = verdict["state"] == "REJECTED" && verdict["failure"]["fault"] == "host";
         let is_right = match expected.next {
             Next::NotPushed | Next::Commits => committed,
-            Next::Refused(codes) => is_hosts_fault && codes.iter().any(|code| verdict["failure"]["code"] == *code),
+            Next::Refused(codes) => {
+                is_hosts_fault && codes.iter().any(|code| verdict["failure"]["code"] == *code)
+            }
         };
         ensure!(is_right, "the release after {cell}, expected {:?}: {verdict}", expected.next);
         if committed {
@@ -161,7 +162,7 @@ impl Host {
 
     /// A handful of calls, all answered by this version.
     fn answers_as(&self, version: &str) -> Result<()> {
-        let callers = Callers::start(&self.runtime, &self.fleet.agents[0].caller(), PATIENT);
+        let callers = Callers::start(&self.runtime, &self.fleet.agents[0].caller(), (PATIENT, Pace::Calm));
         let tally = tally(&callers.finish(&self.runtime), (version, ""), &[]);
         ensure!(tally.of_the_old > 0 && tally.wrong.is_empty(), "{version} does not answer: {tally:?}");
         Ok(())

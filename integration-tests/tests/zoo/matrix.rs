@@ -208,8 +208,8 @@ impl Cell {
 
     fn exception(&self, rule: Expectation) -> Expectation {
         match (self.kind.name, self.moment) {
-            // It can't answer any more: whether it ends for that first, or is ended, is a matter of microseconds.
             ("close_all", Moment::Constructor | Moment::Destroy | Moment::SaveState) => rule,
+            // It can't answer any more: whether it ends for that first, or is ended, is a matter of microseconds.
             ("close_all", _) => Expectation { codes: vec!["WORKER_PROTOCOL", "WORKER_DIED"], ..rule },
             // What goes on in the background ends with the worker, so its end is a part of the cell.
             ("outlive" | "spin_all" | "flood", _) => Expectation { next: Next::Commits, ..rule },
@@ -224,9 +224,10 @@ impl Cell {
 
     /// How long a release must stay healthy here. Whatever takes its time to show is given it.
     pub(crate) fn probation(&self) -> &'static str {
-        match self.kind.family {
-            Family::Hangs | Family::Grows(_) => "5s",
-            _ => "700ms",
+        match (self.kind.family, self.moment) {
+            (_, Moment::SaveState | Moment::Destroy) => "700ms",
+            (Family::Hangs, Moment::Call) | (Family::Grows(_), _) => "9s",
+            (_, _) => "700ms",
         }
     }
 
