@@ -105,6 +105,11 @@ impl Service {
         }
     }
 
+    /// Whether callers wait for a swap.
+    fn is_held(&self) -> bool {
+        self.lock().standing == Standing::Held
+    }
+
     /// Lets callers in again to the release in place, unless its worker has ended meanwhile.
     pub(crate) fn reopen(&self) {
         let mut control = self.lock();

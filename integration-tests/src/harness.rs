@@ -3,6 +3,7 @@
 mod binaries;
 mod caller;
 mod command;
+mod conductor;
 mod fleet;
 mod process;
 mod surroundings;
@@ -10,5 +11,6 @@ mod surroundings;
 pub use binaries::{Binaries, Plugin, build_c_examples, build_workspace, compile_c, repository};
 pub use caller::{CallError, Caller, Reply};
 pub use command::Outcome;
+pub use conductor::{Conductor, Order};
 pub use fleet::{Agent, Fleet, FleetOptions, eventually};
 pub use process::{Process, signal};

@@ -1,8 +1,10 @@
 //! An open-loop load: arrival times are fixed beforehand and no slow answer holds the next call back.
 
+mod open;
 mod oracle;
 mod record;
 
+pub use open::{Door, Outcome, Storm};
 pub use oracle::{Oracle, clock_text};
 pub use record::{Record, Tally};
 

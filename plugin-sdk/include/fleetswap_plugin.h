@@ -32,7 +32,7 @@
  *     health runs beside everything except destroy. "no" means that no call is running: so state is saved
  *     while nothing is in flight.
  * thread: `control` is the one thread that also called `create`; `health` has a thread of its own; `pool` is any
- *     of `concurrency` threads, of which a host runs FLEETSWAP_POOL_MAX (64) at most.
+ *     of `concurrency` threads, of which a host runs FLEETSWAP_POOL_MAX (128) at most.
  *
  * RULES
  *
@@ -46,7 +46,7 @@
  * THE DESCRIPTOR, which `describe` writes: JSON, the same bytes at every call, at most FLEETSWAP_DESCRIPTOR_MAX.
  *
  *     {"format": 1, "name": "checksum", "version": "1.0.0",   as in the note
- *      "concurrency": 4,                                      1 to 256; a host runs at most 64 at once
+ *      "concurrency": 4,                                      1 to 256; a host runs at most 128 at once
  *      "functions": [{"name": "crc32",                        [a-z][a-z0-9_]*
  *                     "input": {...}, "output": {...},        JSON Schema 2020-12; null if raw
  *                     "idempotent": true,                     twice is as good as once
@@ -80,7 +80,7 @@ extern "C" {
 #define FLEETSWAP_VERSION_MAX 64
 /* Highest `concurrency` of a descriptor, and how many calls a host runs in one plugin at a time at most. */
 #define FLEETSWAP_CONCURRENCY_MAX 256
-#define FLEETSWAP_POOL_MAX 64
+#define FLEETSWAP_POOL_MAX 128
 /* Largest input or output of one call, in bytes. */
 #define FLEETSWAP_BODY_MAX (1024 * 1024)
 /* Largest saved state, in bytes. */

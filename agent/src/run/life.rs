@@ -191,6 +191,9 @@ impl Life {
         if self.permit.is_some() && self.plugin.trial().is_none() {
             self.doing = None;
             self.bench.clear(&self.service);
+            if let Some(live) = self.service.live() {
+                live.signs.set_on_trial(false);
+            }
             self.world.files.tidy().await;
             self.permit = None;
         }

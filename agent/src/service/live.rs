@@ -70,6 +70,7 @@ fn tag(installed: &Installed) -> ReleaseTag {
 pub(crate) struct Signs {
     answered: AtomicU64,
     ended: AtomicBool,
+    on_trial: AtomicBool,
     bad: Mutex<Option<Problem>>,
     changed: Notify,
 }
@@ -115,6 +116,16 @@ impl Signs {
     /// at most.
     pub(crate) fn take_end(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether a trial decides about it.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.on_trial.load(Ordering::Relaxed)
+    }
+
+    /// A trial decides about it from now on, or no longer.
+    pub(crate) fn set_on_trial(&self, on_trial: bool) {
+        self.on_trial.store(on_trial, Ordering::Relaxed);
     }
 
     /// Waits for a bad sign.

@@ -173,6 +173,37 @@ async fn a_worker_whose_health_stays_red_is_ended() {
     assert!(first.is_gone());
 }
 
+/// Health may not be asked of a release at rest, so what it would say counts for nothing.
+#[tokio::test(start_paused = true)]
+async fn a_worker_at_rest_for_a_swap_is_not_ended_for_its_health() {
+    let mut world = World::new();
+    let (old, _) = world.place("1.0.0").await;
+    world.service.hold();
+    old.fall_sick();
+    // Health is due every 10 ms here.
+    tokio::time::sleep(SECOND).await;
+    assert!(!old.is_gone() && world.gone.try_recv().is_err());
+    world.service.reopen();
+    tokio::time::sleep(SECOND).await;
+    assert!(old.is_gone(), "callers are let in again, and it is still sick");
+}
+
+/// Its calls would be lost with it; the trial takes it back in order.
+#[tokio::test(start_paused = true)]
+async fn a_worker_on_trial_whose_health_stays_red_is_left_to_the_trial() {
+    let world = World::new();
+    let (counter, live) = world.launch("1.0.0").await;
+    live.signs.set_on_trial(true);
+    drop(world.service.place(Arc::clone(&live)));
+    counter.fall_sick();
+    tokio::time::sleep(SECOND).await;
+    assert!(!counter.is_gone());
+    assert_eq!(&*live.signs.bad().await.code, "HEALTH_FAILED", "the trial hears of it");
+    live.signs.set_on_trial(false);
+    tokio::time::sleep(SECOND).await;
+    assert!(counter.is_gone());
+}
+
 #[tokio::test]
 async fn an_adopted_release_answers_under_its_new_id_with_the_same_worker() {
     let world = World::new();

@@ -12,7 +12,8 @@ use tokio::{
 
 use super::{Live, Service, live::Signs};
 
-/// Failed checks in a row after which a worker is ended and started again.
+/// Failed checks in a row after which a worker is ended and started again. Not one on trial: the trial takes it back in
+/// order, so that its calls are answered.
 const RED_MAX: u32 = 3;
 
 /// A worker that ended while it was in place.
@@ -31,7 +32,7 @@ pub(super) fn spawn(service: Arc<Service>, live: Arc<Live>) -> AbortHandle {
     let task = tokio::spawn(async move {
         let problem = tokio::select! {
             death = live.instance.ended() => died(&death),
-            problem = sick(&live) => {
+            problem = sick(&service, &live) => {
                 live.instance.kill();
                 // The next worker must not start beside it.
                 live.instance.ended().await;
@@ -49,25 +50,30 @@ pub(super) fn spawn(service: Arc<Service>, live: Arc<Live>) -> AbortHandle {
     task.abort_handle()
 }
 
-/// Asks for health for ever; returns when it stays bad.
-async fn sick(live: &Live) -> Problem {
+/// Asks for health for ever; returns when it stays bad. A release at rest, whose callers wait for a swap, is not asked.
+async fn sick(service: &Service, live: &Live) -> Problem {
     let HealthRule { interval_ms, timeout_ms, green: _ } = live.package.manifest.health;
     let mut ticks = interval(Duration::from_millis(interval_ms.max(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut red = 0;
+    let mut red = 0_u32;
     loop {
         ticks.tick().await;
+        if service.is_held() {
+            continue;
+        }
         match live.instance.health(Duration::from_millis(timeout_ms)).await {
             Ok(_) => red = 0,
             // It is at rest, for a switch: nothing may be asked of it, and its silence says nothing.
             Err(CallError::Illegal) => red = 0,
             // Its end is told by the worker itself.
             Err(CallError::Died { .. }) => std::future::pending().await,
+            // It was brought to rest meanwhile.
+            Err(CallError::Illegal) if service.is_held() => {}
             Err(error) => {
-                red += 1;
+                red = red.saturating_add(1);
                 let problem = unhealthy(live, &error.to_string(), red);
                 live.signs.note_bad(problem.clone());
-                if red >= RED_MAX {
+                if red >= RED_MAX && !live.signs.is_on_trial() {
                     return problem;
                 }
             }

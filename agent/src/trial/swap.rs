@@ -16,8 +16,8 @@ use crate::service::{Instance, Live, Service};
 
 /// Longest wait for calls in flight before a switch that excludes is given up.
 const QUIESCE_MAX: Duration = Duration::from_secs(1);
-/// Share of the queue, in percent, at which a switch is given up.
-const QUEUE_SHARE_MAX: usize = 80;
+/// Share of the queue, in percent, at which a switch is given up: calls go on coming while the old release wakes.
+const QUEUE_SHARE_MAX: usize = 50;
 /// How often the queue is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -198,6 +198,7 @@ fn fresh(bench: &Bench) -> Result<Arc<Live>, Problem> {
 pub(super) fn move_pointer(tools: &Tools, service: &Arc<Service>, bench: &Bench) -> Result<u64, Problem> {
     let fresh = fresh(bench)?;
     let plugin = fresh.installed.release.plugin.clone();
+    fresh.signs.set_on_trial(true);
     let old = service.place(fresh);
     let mut on = bench.lock();
     on.fresh = None;

@@ -8,7 +8,10 @@ use serde_json::json;
 
 use super::{
     output::Format,
-    values::{address, duration, path, plugin_name, probe_text, reason, rollout, selector, text, version},
+    values::{
+        address, duration, health_interval, health_timeout, path, plugin_name, probe_text, reason, rollout,
+        selector, text, version,
+    },
 };
 
 /// Most artifacts, and most probes, of one push.
@@ -153,9 +156,25 @@ pub(super) struct ReleaseArgs {
     /// A call that must give this answer before the release serves: `FUNCTION INPUT => EXPECTED`, both JSON.
     #[arg(long = "probe", value_name = "PROBE", value_parser = probe_text)]
     pub(super) probes: Vec<String>,
+    #[command(flatten)]
+    pub(super) health: Health,
     /// Folder of the publisher's keys.
     #[arg(long, value_name = "DIR", env = "FLEETSWAP_PUBLISHER_DIR", value_parser = path)]
     pub(super) publisher_dir: Option<PathBuf>,
+}
+
+/// When a worker of the release counts as healthy; it is signed with the release.
+#[derive(Debug, Args)]
+pub(super) struct Health {
+    /// Time between two health checks, 10ms to 1m [default: 1s].
+    #[arg(long, value_name = "D", value_parser = health_interval)]
+    pub(super) health_interval: Option<Duration>,
+    /// Good health checks in a row before the release serves [default: 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(super) health_checks: Option<u32>,
+    /// Longest time of one health check, 1ms to 1m [default: 2s].
+    #[arg(long, value_name = "D", value_parser = health_timeout)]
+    pub(super) health_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,9 @@
 //! From arguments to a signed and published release.
 
-use std::{fs, time::SystemTime};
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
 use fleetswap_proto::{
     Explained,
@@ -17,7 +20,7 @@ use semver::Version;
 use uuid::Uuid;
 
 use super::{
-    args::{ARTIFACTS_MAX, ReleaseArgs},
+    args::{ARTIFACTS_MAX, Health, ReleaseArgs},
     artifact::Artifact,
     client::Client,
     exit::Failure,
@@ -76,7 +79,7 @@ impl Draft {
             min_agent: MIN_AGENT,
             floor: None,
             probes: probes(args, &artifacts)?,
-            health: HealthRule::default(),
+            health: health(&args.health),
             config: config.as_deref().map(BlobRef::to),
             data: Vec::new(),
             platforms: artifacts
@@ -178,6 +181,19 @@ fn read_config(args: &ReleaseArgs) -> Result<Option<Vec<u8>>, Failure> {
         );
     }
     Ok(Some(config))
+}
+
+/// The rule that the arguments name; what they leave out has its default.
+fn health(args: &Health) -> HealthRule {
+    let rule = HealthRule::default();
+    let or = |time: Option<Duration>, default| {
+        time.map_or(default, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    };
+    HealthRule {
+        interval_ms: or(args.health_interval, rule.interval_ms),
+        green: args.health_checks.unwrap_or(rule.green),
+        timeout_ms: or(args.health_timeout, rule.timeout_ms),
+    }
 }
 
 fn probes(args: &ReleaseArgs, artifacts: &[Artifact]) -> Result<Vec<Probe>, Failure> {

@@ -15,6 +15,8 @@ const PROBE_TEXT_MAX: usize = 16 * 1024;
 const DURATION_MIN: Duration = Duration::from_millis(1);
 /// Longest duration that an argument may name.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Longest time of a health check, and between two.
+const HEALTH_MAX: Duration = Duration::from_secs(60);
 
 pub(super) fn plugin_name(name: &str) -> Result<String, String> {
     if fleetswap_trust::manifest::is_plugin_name(name) {
@@ -76,6 +78,25 @@ pub(super) fn duration(value: &str) -> Result<Duration, String> {
         return Err("it must be at least 1ms and at most 7 days".to_owned());
     }
     Ok(duration)
+}
+
+/// Time between two health checks: what a manifest may say.
+pub(super) fn health_interval(value: &str) -> Result<Duration, String> {
+    within(value, 10)
+}
+
+/// Longest time of one health check: what a manifest may say.
+pub(super) fn health_timeout(value: &str) -> Result<Duration, String> {
+    within(value, 1)
+}
+
+/// At least so many milliseconds, at most a minute.
+fn within(value: &str, least_ms: u64) -> Result<Duration, String> {
+    let duration = duration(value)?;
+    if (Duration::from_millis(least_ms)..=HEALTH_MAX).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(format!("it must be at least {least_ms}ms and at most 1m"))
 }
 
 /// The full name of a rollout; its zeros may be left away.

@@ -5,7 +5,7 @@ use std::{
     fs,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -258,6 +258,14 @@ impl Agent {
 
     fn wait_ready(&self) -> Result<()> {
         self.process.as_ref().context("the agent is started")?.wait_for_line(" ready").map(drop)
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// It does not run, or does not end in time.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.process.take().context("the agent runs")?.stop()
     }
 
     /// `kill -9`.

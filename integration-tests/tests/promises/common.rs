@@ -11,7 +11,8 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 /// Arguments of a push that doesn't keep a test waiting.
-pub(crate) const QUICK: [&str; 4] = ["--min-healthy-time", "200ms", "--max-parallel", "4"];
+pub(crate) const QUICK: [&str; 6] =
+    ["--min-healthy-time", "200ms", "--max-parallel", "4", "--health-interval", "20ms"];
 /// How long a test's caller waits.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// Calls after which a test believes that one release answers.

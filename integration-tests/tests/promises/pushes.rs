@@ -46,7 +46,7 @@ fn the_same_file_with_another_probe_is_the_next_revision() -> Result<()> {
     let fleet = fleet(1)?;
     let clock = Binaries::find()?.example("clock", "1.0.0")?;
     install(&fleet, &clock)?;
-    let again = fleet.push(&clock, &[])?.expect(0)?;
+    let again = fleet.push(&clock, &QUICK)?.expect(0)?;
     assert_eq!(again.json()?["nothing_to_do"], true, "the same arguments are the same release");
     let probe = r#"time {"unix_seconds":1795500000} => {"text":"2026-11-24 06:00:00"}"#;
     let outcome = fleet.push(&clock, &[&QUICK[..], &["--probe", probe]].concat())?.expect(0)?;

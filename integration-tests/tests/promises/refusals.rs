@@ -111,7 +111,7 @@ fn a_publisher_folder_that_is_named_has_to_be_one_although_nothing_is_signed() -
     for wrong in ["/nowhere", empty.as_str()] {
         refused(&fleet, &clock, &["--publisher-dir", wrong], 1, "KEY_UNUSABLE")?;
     }
-    let mut without = fleet.controller_command(Fleet::push_arguments(&clock, &[]));
+    let mut without = fleet.controller_command(Fleet::push_arguments(&clock, &QUICK));
     Outcome::of(without.env_remove("FLEETSWAP_PUBLISHER_DIR"))?.expect(0).map(drop)
 }
 

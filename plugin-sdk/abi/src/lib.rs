@@ -37,7 +37,7 @@ pub const VERSION_MAX: usize = 64;
 /// Highest `concurrency` that a descriptor may declare.
 pub const CONCURRENCY_MAX: u32 = 256;
 /// Most calls that a host runs in one plugin at a time, whatever it declares.
-pub const POOL_MAX: u32 = 64;
+pub const POOL_MAX: u32 = 128;
 /// Largest input or output of one call, in bytes.
 pub const BODY_MAX: usize = 1024 * 1024;
 /// Largest saved state, in bytes.
