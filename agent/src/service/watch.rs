@@ -63,8 +63,6 @@ async fn sick(service: &Service, live: &Live) -> Problem {
         }
         match live.instance.health(Duration::from_millis(timeout_ms)).await {
             Ok(_) => red = 0,
-            // It is at rest, for a switch: nothing may be asked of it, and its silence says nothing.
-            Err(CallError::Illegal) => red = 0,
             // Its end is told by the worker itself.
             Err(CallError::Died { .. }) => std::future::pending().await,
             // It was brought to rest meanwhile.

@@ -3,6 +3,9 @@
 //!
 //! Each cell of the [matrix] is tried on a host with a real controller, agent and worker. Several hosts try cells at a
 //! time, since most cells only wait for a timeout.
+//!
+//! `FLEETSWAP_ZOO_ONLY=call/abort` tries only the cells whose name contains that text, and then fails for the rest;
+//! `FLEETSWAP_ZOO_TIMES=1` says how long each took. Both with `-- --nocapture`.
 
 mod callers;
 mod census;
