@@ -34,6 +34,9 @@ min = "standard"
 memory_mib = 256
 threads = 32
 files = 100
+load_timeout_ms = 7000
+control_timeout_ms = 8000
+state_timeout_ms = 9000
 "#;
 
 fn refusal(text: &str) -> Explained {
@@ -66,7 +69,15 @@ fn every_key_is_read() {
     assert_eq!(config.labels["zone"], "eu-1");
     assert_eq!((config.front.mode, config.front.group.as_deref()), (0o600, Some("callers")));
     assert_eq!(config.front.listen.unwrap().to_string(), "[::1]:8080");
-    let limits = Limits { memory_bytes: 256 << 20, threads: 32, open_files: 100, ..Limits::default() };
+    let limits = Limits {
+        memory_bytes: 256 << 20,
+        threads: 32,
+        open_files: 100,
+        load_timeout: Duration::from_secs(7),
+        control_timeout: Duration::from_secs(8),
+        state_timeout: Duration::from_secs(9),
+        ..Limits::default()
+    };
     assert_eq!(config.limits, limits);
 }
 
@@ -166,6 +177,9 @@ fn each_limit_has_its_type_its_bounds_and_its_default() {
         let expected = match key {
             "memory_mib" => Limits { memory_bytes: default.memory_bytes, ..full },
             "threads" => Limits { threads: default.threads, ..full },
+            "load_timeout_ms" => Limits { load_timeout: default.load_timeout, ..full },
+            "control_timeout_ms" => Limits { control_timeout: default.control_timeout, ..full },
+            "state_timeout_ms" => Limits { state_timeout: default.state_timeout, ..full },
             _ => Limits { open_files: default.open_files, ..full },
         };
         assert_eq!(rest, expected, "a {key} that is missing has its default");

@@ -226,7 +226,9 @@ impl Cell {
     pub(crate) fn probation(&self) -> &'static str {
         match (self.kind.family, self.moment) {
             (_, Moment::SaveState | Moment::Destroy) => "700ms",
-            (Family::Hangs, Moment::Call) | (Family::Grows(_), _) => "9s",
+            (Family::Refused(_) | Family::Harmless | Family::Pours, Moment::Call) => "2s",
+            // The first call ends it, and is made however busy the machine is.
+            (_, Moment::Call) | (Family::Grows(_), _) => "9s",
             (_, _) => "700ms",
         }
     }
