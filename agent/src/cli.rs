@@ -3,6 +3,7 @@
 mod ask;
 mod door;
 mod failure;
+mod follow;
 mod output;
 mod refusal;
 mod usage;
@@ -69,6 +70,12 @@ struct Call {
 struct LogsOf {
     /// The plugin's name.
     plugin: String,
+    /// Goes on with each new line, until Ctrl-C or until the agent stops; waits for a plugin that is still to come.
+    #[arg(short, long)]
+    follow: bool,
+    /// Lines of the past at most; all that are kept, or 10 with --follow.
+    #[arg(short = 'n', long, value_name = "LINES")]
+    lines: Option<u32>,
     #[command(flatten)]
     common: Common,
 }
@@ -96,7 +103,7 @@ impl Command {
 /// Exit code for arguments that are wrong.
 const USAGE: u8 = 2;
 
-/// Does what the arguments say: 0 done, 1 failed, 2 the arguments are wrong.
+/// Does what the arguments say: 0 done, 1 failed, 2 the arguments are wrong, 130 Ctrl-C while it followed.
 pub(crate) fn run() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
@@ -109,7 +116,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let form = command.common().output;
     match perform(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::error(form, &error);
             ExitCode::FAILURE
@@ -125,15 +132,24 @@ fn wanted_form(args: impl Iterator<Item = String>) -> Form {
     if words.windows(2).any(pair) || words.iter().any(joined) { Form::Json } else { Form::Text }
 }
 
-fn perform(command: Command) -> Result<(), Failure> {
+fn perform(command: Command) -> Result<ExitCode, Failure> {
     let Common { config, output: form } = command.common();
     let (config, form) = (Config::load(config)?, *form);
     if matches!(command, Command::Daemon(_)) {
-        return Ok(daemon::run(config)?);
+        return Ok(daemon::run(config).map(|()| ExitCode::SUCCESS)?);
     }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+    if let Command::Logs(LogsOf { plugin, follow: true, lines, .. }) = &command {
+        let lines = lines.unwrap_or(follow::LINES);
+        return Ok(runtime.block_on(Box::pin(follow::follow(
+            &config.control_socket,
+            (plugin, lines),
+            form,
+        )))?);
+    }
     let text = runtime.block_on(Box::pin(asked(command, &config, form)))?;
-    Ok(text.map_or(Ok(()), |text| output::data(&text))?)
+    text.map_or(Ok(()), |text| output::data(&text))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The answer to show; none where there is nothing to show.
@@ -144,8 +160,8 @@ async fn asked(command: Command, config: &Config, form: Form) -> Result<Option<S
             if form == Form::Json { output::json(&status) } else { output::status(&status) }
         }
         Command::Logs(logs) => {
-            let reply = ask::logs(&config.control_socket, &logs.plugin).await?;
-            if form == Form::Text && reply.lines.is_empty() {
+            let reply = ask::logs(&config.control_socket, &logs.plugin, logs.lines).await?;
+            if form == Form::Text && reply.lines.is_empty() && logs.lines != Some(0) {
                 let words = "has written no log lines since the agent started";
                 output::note(&format!("{} {words}", reply.plugin));
                 return Ok(None);

@@ -142,6 +142,7 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
         standing,
     };
     let running = Box::pin(run::start(parts)).await?;
+    let rest = CancellationToken::new();
     let sources = Sources {
         name: config.name.clone(),
         host_id,
@@ -150,8 +151,9 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
         standing: standing_seen.clone(),
         link: link_seen,
         logs,
+        stop: rest.clone(),
     };
-    let (admission, rest, mut others) = (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
+    let (admission, mut others) = (CancellationToken::new(), JoinSet::new());
     let ends = Ends { standing: standing_seen, desired, state: link_state };
     others.spawn(link.run(ends, rest.clone()));
     others.spawn(serve(sockets.control, control::router(sources), rest.clone()));

@@ -1,35 +1,47 @@
-//! The plugins' log lines: the last of each plugin are kept for `agent logs`; the agent's own log has them at level debug.
+//! The plugins' log lines: the last of each plugin are kept for `agent logs`, and followers get each one as it comes; the
+//! agent's own log has them at level debug.
+//!
+//! How fast a worker may write is bounded in `fleetswap_host`; here it is how much is kept, for whom, and how often.
 
+mod follow;
+mod rings;
 mod setup;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use fleetswap_host::{LogLine, LogSink, LogSource};
+use fleetswap_update::{Plugin, Release, ReleaseId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
+pub(crate) use follow::{FOLLOWERS_MAX, Followed, Follower, TooMany};
+pub(crate) use rings::LINES_MAX;
 pub(crate) use setup::set_up;
 
-/// Lines of one worker that wait to be kept; beyond that they are dropped.
-const WAITING_MAX: usize = 256;
-/// Most lines kept of one plugin.
-const LINES_MAX: usize = 1_000;
-/// Most bytes of text kept of one plugin.
-const BYTES_MAX: usize = 256 * 1024;
-/// Most plugins of which lines are kept; beyond that the one that was silent longest is forgotten.
-const PLUGINS_MAX: usize = 256;
+use follow::Followers;
+use rings::Rings;
 
-/// One line that was kept.
+/// Releases of one plugin whose rollout is remembered.
+const ORIGINS_MAX: usize = 8;
+/// Plugins of which that is remembered.
+const KNOWN_MAX: usize = 1_024;
+
+/// One line as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Line {
     /// When it came, in milliseconds since 1970.
     pub(crate) unix_ms: u64,
+    /// The plugin's name.
+    pub(crate) plugin: String,
     /// Id of the release that wrote it.
     pub(crate) release: String,
+    /// Version of that release; empty if it is not known any more.
+    pub(crate) version: String,
+    /// The rollout that brought the release, or under which it was on trial; empty if it is not known.
+    pub(crate) rollout: String,
     /// `plugin`: through its log function; `output`: printed; `host`: about the worker, or the log itself.
     pub(crate) source: String,
     /// `error`, `warn`, `info` or `debug`.
@@ -38,76 +50,151 @@ pub(crate) struct Line {
     pub(crate) text: String,
 }
 
-/// The lines kept of all plugins.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Logs {
-    rings: Arc<Mutex<BTreeMap<String, Ring>>>,
+/// Who wrote a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin {
+    plugin: String,
+    id: ReleaseId,
+    version: String,
+    rollout: String,
 }
 
+/// One line as it is kept.
+#[derive(Debug)]
+struct Kept {
+    unix_ms: u64,
+    origin: Arc<Origin>,
+    source: LogSource,
+    text: String,
+}
+
+/// The lines of all plugins. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Logs(Arc<Mutex<Books>>);
+
 #[derive(Debug, Default)]
-struct Ring {
-    lines: VecDeque<Line>,
-    bytes: usize,
+struct Books {
+    rings: Rings,
+    followers: Followers,
+    /// By plugin, the newest last.
+    origins: BTreeMap<String, Vec<Arc<Origin>>>,
 }
 
 impl Logs {
-    /// A sink for one worker. Lines are read until the worker's end closes it. Needs a tokio runtime.
-    pub(crate) fn sink(&self, plugin: &str, release: &str) -> LogSink {
-        let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
-        let (logs, plugin, release) = (self.clone(), plugin.to_owned(), release.to_owned());
-        tokio::spawn(async move {
-            while let Some(line) = receiver.recv().await {
-                logs.keep(&plugin, &release, line);
+    /// A sink for one worker.
+    pub(crate) fn sink(&self, release: &Release) -> LogSink {
+        let (logs, origin) = (self.clone(), self.lock().origin(release));
+        LogSink::to(move |line| logs.keep(&origin, line))
+    }
+
+    /// Remembers which rollouts a plugin's releases came with.
+    pub(crate) fn learn(&self, plugin: &Plugin) {
+        let serving = plugin.service().serving().map(|serving| &serving.offer);
+        let trial = plugin.trial().map(|trial| &trial.offer);
+        let mut books = self.lock();
+        for offer in [serving, trial].into_iter().flatten() {
+            if let Some(release) = offer.target.release() {
+                books.learn(release, &offer.rollout);
             }
-        });
-        LogSink::channel(sender)
+        }
     }
 
-    /// A line about the plugin in the agent's words.
-    pub(crate) fn note(&self, plugin: &str, release: &str, text: String) {
-        self.keep(plugin, release, LogLine { source: LogSource::Host, text });
+    /// A line about a release in the agent's words.
+    pub(crate) fn note(&self, plugin: &str, id: ReleaseId, text: String) {
+        let unknown =
+            || Origin { plugin: plugin.to_owned(), id, version: String::new(), rollout: String::new() };
+        let known = self.lock().known(plugin, id);
+        self.keep(&known.unwrap_or_else(|| unknown().into()), LogLine { source: LogSource::Host, text });
     }
 
-    /// The lines kept of a plugin, oldest first; `None` if none ever came.
-    pub(crate) fn of(&self, plugin: &str) -> Option<Vec<Line>> {
-        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        rings.get(plugin).map(|ring| ring.lines.iter().cloned().collect())
+    /// The last `count` lines of a plugin, oldest first; `None` if none ever came.
+    pub(crate) fn last(&self, plugin: &str, count: usize) -> Option<Vec<Line>> {
+        let kept = self.lock().rings.last(plugin, count)?;
+        Some(kept.iter().map(|line| line.shown()).collect())
     }
 
-    fn keep(&self, plugin: &str, release: &str, line: LogLine) {
+    /// The last `count` lines of a plugin, and each one that comes. It may be one that is not there yet.
+    ///
+    /// # Errors
+    /// There are as many followers as there may be.
+    pub(crate) fn follow(&self, plugin: &str, count: usize) -> Result<Follower, TooMany> {
+        let mut books = self.lock();
+        let past = books.rings.last(plugin, count).unwrap_or_default();
+        books.followers.add(plugin, past)
+    }
+
+    fn keep(&self, origin: &Arc<Origin>, line: LogLine) {
         let (source, level) = words(line.source);
-        tracing::debug!(plugin, release, source, level, "{}", line.text);
-        let line = Line {
+        let Origin { plugin, version, rollout, id: release } = &**origin;
+        tracing::debug!(plugin, version, %release, rollout, source, level, "{}", line.text);
+        let line = Arc::new(Kept {
             unix_ms: now_ms(),
-            release: release.to_owned(),
+            origin: Arc::clone(origin),
+            source: line.source,
+            text: line.text,
+        });
+        let mut books = self.lock();
+        books.followers.tell(plugin, &line);
+        books.rings.push(plugin, line);
+    }
+
+    /// A panic while the lock is held would be a bug of the standard collections; they are used on.
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn known(&self, plugin: &str, id: ReleaseId) -> Option<Arc<Origin>> {
+        self.origins.get(plugin)?.iter().find(|origin| origin.id == id).cloned()
+    }
+
+    fn origin(&self, release: &Release) -> Arc<Origin> {
+        self.known(&release.plugin, release.id).unwrap_or_else(|| Arc::new(Origin::of(release, "")))
+    }
+
+    /// A steady state has no rollout: the one that brought the release stays.
+    fn learn(&mut self, release: &Release, rollout: &str) {
+        let known = self.known(&release.plugin, release.id);
+        if known.is_some_and(|known| rollout.is_empty() || known.rollout == rollout) {
+            return;
+        }
+        if self.origins.len() >= KNOWN_MAX && !self.origins.contains_key(&release.plugin) {
+            return;
+        }
+        let origins = self.origins.entry(release.plugin.clone()).or_default();
+        origins.retain(|origin| origin.id != release.id);
+        if origins.len() >= ORIGINS_MAX {
+            origins.remove(0);
+        }
+        origins.push(Arc::new(Origin::of(release, rollout)));
+    }
+}
+
+impl Origin {
+    fn of(release: &Release, rollout: &str) -> Self {
+        Self {
+            plugin: release.plugin.clone(),
+            id: release.id,
+            version: release.version.to_string(),
+            rollout: rollout.to_owned(),
+        }
+    }
+}
+
+impl Kept {
+    fn shown(&self) -> Line {
+        let (source, level) = words(self.source);
+        Line {
+            unix_ms: self.unix_ms,
+            plugin: self.origin.plugin.clone(),
+            release: self.origin.id.to_string(),
+            version: self.origin.version.clone(),
+            rollout: self.origin.rollout.clone(),
             source: source.to_owned(),
             level: level.to_owned(),
-            text: line.text,
-        };
-        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        if rings.len() >= PLUGINS_MAX && !rings.contains_key(plugin) {
-            forget_the_silent(&mut rings);
+            text: self.text.clone(),
         }
-        rings.entry(plugin.to_owned()).or_default().push(line);
-    }
-}
-
-impl Ring {
-    fn push(&mut self, line: Line) {
-        self.bytes += line.text.len();
-        self.lines.push_back(line);
-        while self.lines.len() > LINES_MAX || self.bytes > BYTES_MAX {
-            let Some(oldest) = self.lines.pop_front() else { return };
-            self.bytes -= oldest.text.len();
-        }
-    }
-}
-
-fn forget_the_silent(rings: &mut BTreeMap<String, Ring>) {
-    let last = |ring: &Ring| ring.lines.back().map_or(0, |line| line.unix_ms);
-    let silent = rings.iter().min_by_key(|(_, ring)| last(ring)).map(|(plugin, _)| plugin.clone());
-    if let Some(silent) = silent {
-        rings.remove(&silent);
     }
 }
 
@@ -128,44 +215,4 @@ fn now_ms() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(text: &str) -> LogLine {
-        LogLine { source: LogSource::Plugin { level: 2 }, text: text.to_owned() }
-    }
-
-    #[test]
-    fn lines_are_kept_by_plugin_with_their_source() {
-        let logs = Logs::default();
-        logs.keep("clock", "r1", line("tick"));
-        logs.keep("counter", "r2", LogLine { source: LogSource::Output, text: "one".to_owned() });
-        let kept = logs.of("clock").unwrap();
-        assert_eq!((kept[0].text.as_str(), kept[0].level.as_str()), ("tick", "warn"));
-        assert_eq!((kept[0].source.as_str(), kept[0].release.as_str()), ("plugin", "r1"));
-        assert_eq!(logs.of("counter").unwrap()[0].source, "output");
-        assert_eq!(logs.of("other"), None);
-    }
-
-    #[test]
-    fn a_talkative_plugin_keeps_only_its_last_lines_and_bytes() {
-        let logs = Logs::default();
-        for n in 0..LINES_MAX + 5 {
-            logs.keep("clock", "r1", line(&n.to_string()));
-        }
-        let kept = logs.of("clock").unwrap();
-        assert_eq!((kept.len(), kept[0].text.as_str()), (LINES_MAX, "5"));
-        logs.keep("clock", "r1", line(&"x".repeat(BYTES_MAX)));
-        assert_eq!(logs.of("clock").unwrap().len(), 1);
-    }
-
-    #[test]
-    fn endless_plugins_are_bounded() {
-        let logs = Logs::default();
-        for n in 0..PLUGINS_MAX + 9 {
-            logs.keep(&format!("p{n}"), "r", line("x"));
-        }
-        assert_eq!(logs.rings.lock().unwrap().len(), PLUGINS_MAX);
-        assert!(logs.of(&format!("p{}", PLUGINS_MAX + 8)).is_some());
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use fleetswap_proto::Explained;
 use reqwest::{Client, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
     door::{Door, unreachable},
@@ -47,8 +48,22 @@ pub(super) async fn status(socket: &Path) -> Result<Status, Explained> {
     read(ask(socket, "status").await?).await
 }
 
-pub(super) async fn logs(socket: &Path, plugin: &str) -> Result<LogReply, Explained> {
-    read(ask(socket, &format!("logs/{}", escaped(plugin))).await?).await
+/// `count`: lines at most; none for all that are kept.
+pub(super) async fn logs(socket: &Path, plugin: &str, count: Option<u32>) -> Result<LogReply, Explained> {
+    let count = count.map(|count| format!("?lines={count}")).unwrap_or_default();
+    read(ask(socket, &format!("logs/{}{count}", escaped(plugin))).await?).await
+}
+
+/// The beginning of an answer that goes on for as long as the agent does.
+pub(super) async fn follow(socket: &Path, plugin: &str, count: u32) -> Result<Response, Explained> {
+    let url = format!("http://localhost/logs/{}?follow=true&lines={count}", escaped(plugin));
+    let response = timeout(ANSWER_MAX, client(socket, Door::Control)?.get(url).send()).await;
+    let response = response.map_err(|_| not_understood("no answer came in time"))?;
+    let response = response.map_err(|error| unreachable(socket, Door::Control, &error))?;
+    if response.status() == StatusCode::OK {
+        return Ok(response);
+    }
+    Err(read::<Value>(response).await.err().unwrap_or_else(|| not_understood("it is no stream")))
 }
 
 /// `target`: plugin and function.
@@ -56,13 +71,13 @@ pub(super) async fn call(
     socket: &Path,
     target: [&str; 2],
     input: String,
-    timeout: Duration,
+    time: Duration,
 ) -> Result<Reply, Failure> {
     let url = format!("http://localhost/v1/call/{}/{}", escaped(target[0]), escaped(target[1]));
     let request = client(socket, Door::Front)?
         .post(url)
-        .header(TIMEOUT_HEADER, timeout.as_secs_f64().to_string())
-        .timeout(timeout.saturating_add(CALL_EXTRA))
+        .header(TIMEOUT_HEADER, time.as_secs_f64().to_string())
+        .timeout(time.saturating_add(CALL_EXTRA))
         .body(input);
     let response = request.send().await.map_err(|error| unreachable(socket, Door::Front, &error))?;
     let header = |name: &str| {
@@ -116,7 +131,7 @@ async fn body(mut response: Response) -> Result<Vec<u8>, Explained> {
     Ok(body)
 }
 
-fn not_understood(why: &str) -> Explained {
+pub(super) fn not_understood(why: &str) -> Explained {
     Explained::new(
         "ANSWER_NOT_UNDERSTOOD",
         "the agent's answer can't be read",

@@ -11,7 +11,10 @@ use fleetswap_proto::{Explained, for_terminal};
 use serde::Serialize;
 
 use super::{Form, failure::Failure};
-use crate::control::{LogReply, Release, Status, Trial};
+use crate::{
+    control::{LogReply, Release, Status, Trial},
+    logs::Line,
+};
 
 /// Digits of a release id that are shown to people.
 const SHORT_ID: usize = 12;
@@ -34,12 +37,17 @@ pub(super) fn note(text: &str) {
 
 /// Writes a result and a line's end.
 pub(super) fn data(text: &str) -> Result<(), Explained> {
+    // `agent logs clock | head` is no failure.
+    next(text).map(drop)
+}
+
+/// As [`data`], for one of many: false once nobody reads them any more.
+pub(super) fn next(text: &str) -> Result<bool, Explained> {
     let mut out = stdout().lock();
     let text = shown(text.trim_end(), out.is_terminal());
     let written = writeln!(out, "{text}").and_then(|()| out.flush());
-    written.or_else(|error| match error.kind() {
-        // `agent logs clock | head` is no failure.
-        io::ErrorKind::BrokenPipe => Ok(()),
+    written.map(|()| true).or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(false),
         _ => Err(Explained::new(
             "OUTPUT_FAILED",
             "the result can't be written to standard output",
@@ -94,14 +102,19 @@ pub(super) fn status(status: &Status) -> String {
 pub(super) fn logs(reply: &LogReply) -> String {
     let mut text = String::new();
     for line in &reply.lines {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(line.unix_ms);
-        let time = humantime::format_rfc3339_millis(time);
-        push(
-            &mut text,
-            &format!("{time} {} {:<5} {} {}", short(&line.release), line.level, line.source, line.text),
-        );
+        push(&mut text, &log_line(line));
     }
     text
+}
+
+/// Time, version, release, rollout, level, source, text.
+pub(super) fn log_line(line: &Line) -> String {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(line.unix_ms);
+    let time = humantime::format_rfc3339_millis(time);
+    let known = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let (version, rollout) = (known(&line.version), known(&line.rollout));
+    let Line { release, level, source, text, .. } = line;
+    format!("{time} {version} {} {rollout} {level:<5} {source} {text}", short(release))
 }
 
 fn error_json(failure: &Failure) -> String {

@@ -29,7 +29,7 @@ fn the_arguments_are_consistent() {
 
 #[test]
 fn each_command_takes_config_and_output() {
-    for line in ["daemon", "status", "call clock time {}", "logs clock"] {
+    for line in ["daemon", "status", "call clock time {}", "logs clock", "logs clock -f -n 3"] {
         let words = format!("agent {line} --config /x/agent.toml -o json");
         let command = Cli::try_parse_from(words.split(' ')).unwrap().command;
         assert_eq!(command.common().config, Path::new("/x/agent.toml"), "{line}");
@@ -44,6 +44,8 @@ fn wrong_arguments_are_a_usage_error() {
         "agent",
         "agent serve",
         "agent logs",
+        "agent logs clock -n -1",
+        "agent logs clock -n many",
         "agent call clock",
         "agent status -o yaml",
         "agent status x",
@@ -105,7 +107,7 @@ async fn without_a_daemon_the_socket_is_named() {
     assert!(error.what.contains("none.sock: there is no such socket"), "{error}");
     let left = dir.path().join("left.sock");
     drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
-    let error = ask::logs(&left, "clock").await.unwrap_err();
+    let error = ask::logs(&left, "clock", None).await.unwrap_err();
     assert_eq!(error.code, "AGENT_UNREACHABLE");
     assert!(error.what.contains("nobody listens"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! The two questions that the control socket answers.
+//! The questions that the control socket answers.
 
 use std::collections::BTreeMap;
 
@@ -73,15 +73,20 @@ fn sources() -> Sources {
         standing: watch::channel(standing).1,
         link: watch::channel(link).1,
         logs: Logs::default(),
+        stop: CancellationToken::new(),
     }
 }
 
 async fn get(path: &str) -> (u16, Vec<u8>) {
-    let request = axum::http::Request::get(path).body(Body::empty()).unwrap();
-    let service = TowerToHyperService::new(router(sources()));
-    let response = hyper::service::Service::call(&service, request).await.unwrap();
+    let response = asked(sources(), path).await;
     let status = response.status().as_u16();
     (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
+}
+
+async fn asked(sources: Sources, path: &str) -> axum::response::Response {
+    let request = axum::http::Request::get(path).body(Body::empty()).unwrap();
+    let service = TowerToHyperService::new(router(sources));
+    hyper::service::Service::call(&service, request).await.unwrap()
 }
 
 #[tokio::test]
@@ -110,4 +115,51 @@ async fn logs_of_a_silent_plugin_are_empty_and_of_an_unknown_one_an_error() {
     let (code, body) = get("/logs/colck").await;
     let reply: ErrorReply = serde_json::from_slice(&body).unwrap();
     assert_eq!((code, reply.error.code.as_ref()), (404, "UNKNOWN_PLUGIN"));
+}
+
+#[tokio::test]
+async fn a_follower_is_told_what_was_what_comes_and_that_the_agent_stops() {
+    let sources = sources();
+    let release = fleetswap_update::Release {
+        plugin: "clock".to_owned(),
+        version: semver::Version::new(1, 0, 0),
+        revision: 1,
+        id: fleetswap_update::ReleaseId::new([7; 32]),
+    };
+    for text in ["one", "two"] {
+        sources.logs.note("clock", release.id, text.to_owned());
+    }
+    let response = asked(sources.clone(), "/logs/clock?follow=true&lines=1").await;
+    sources.logs.note("clock", release.id, "three".to_owned());
+    sources.stop.cancel();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let events: Vec<Event> =
+        body.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let texts: Vec<&str> = events
+        .iter()
+        .filter_map(|event| if let Event::Line(line) = event { Some(&*line.text) } else { None })
+        .collect();
+    assert_eq!(
+        (events.first(), events.last()),
+        (Some(&Event::Following { known: true }), Some(&Event::Stopping))
+    );
+    assert_eq!((texts, events.len()), (vec!["two", "three"], 4));
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_still_to_come_can_be_followed_but_not_by_everybody() {
+    let sources = sources();
+    let mut all = Vec::new();
+    for _ in 0..crate::logs::FOLLOWERS_MAX {
+        let response = asked(sources.clone(), "/logs/later?follow=true").await;
+        assert_eq!(response.status().as_u16(), 200);
+        all.push(response);
+    }
+    let refused = asked(sources.clone(), "/logs/later?follow=true").await;
+    assert_eq!(refused.status().as_u16(), 429);
+    let body = refused.into_body().collect().await.unwrap().to_bytes();
+    let reply: ErrorReply = serde_json::from_slice(&body).unwrap();
+    assert_eq!(reply.error.code, "TOO_MANY_FOLLOWERS");
+    drop(all);
+    assert_eq!(asked(sources, "/logs/later?follow=true").await.status().as_u16(), 200);
 }

@@ -152,7 +152,7 @@ impl Life {
         let active = self.plugin.service().active();
         let had_state = active.is_some_and(|it| it.release.id == release && it.state.has_state());
         let lost = if had_state { "; its state is lost" } else { "" };
-        tools.logs.note(plugin, &release.to_string(), format!("{}{lost}", problem.message));
+        tools.logs.note(plugin, release, format!("{}{lost}", problem.message));
     }
 
     /// One turn of the loop.
@@ -183,6 +183,7 @@ impl Life {
     async fn become_(&mut self, next: Plugin) {
         narrate(&self.plugin, &next);
         self.plugin = next;
+        self.world.tools.logs.learn(&self.plugin);
         self.world.files.keep(self.plugin.name(), self.written.kept_with(&self.plugin));
         if !self.is_unsaved() {
             self.tell();

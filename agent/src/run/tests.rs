@@ -225,7 +225,7 @@ async fn whoever_looks_for_the_cause_of_a_death_finds_it_in_the_plugins_log() {
     agent.reports(serves("1.0.0")).await;
     host.zoo.newest().crash();
     agent.count().await;
-    let lines = agent.logs.of("counter").unwrap();
+    let lines = agent.logs.last("counter", 9).unwrap();
     assert_eq!(lines[0].release, releases[0].release.id.to_string());
     assert!(lines[0].text.contains("signal 11") && lines[0].text.ends_with("its state is lost"), "{lines:?}");
     agent.stop().await;

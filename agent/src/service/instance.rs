@@ -128,7 +128,7 @@ impl Launch for Launcher {
             descriptor: Some(package.descriptor_bytes.clone()),
             limits: self.limits.clone(),
             level: Level::default(),
-            log: self.logs.sink(&release.plugin, &release.id.to_string()),
+            log: self.logs.sink(release),
         };
         async move {
             let worker = self.host.launch(&package.image, spec).await?;

@@ -203,7 +203,7 @@ impl Counter {
 
     fn die(&self, cause: Cause) {
         let was_active = self.is_active();
-        let death = Death { cause, running: Vec::new(), log_tail: "last words".into() };
+        let death = Death { cause, running: Vec::new(), log_tail: "last words".into(), crash: None };
         let first = self.death.send_if_modified(|present| {
             let first = present.is_none();
             present.get_or_insert(Arc::new(death));

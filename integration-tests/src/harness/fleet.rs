@@ -302,9 +302,14 @@ impl Agent {
     /// # Errors
     /// The program can't be started.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Outcome> {
+        Outcome::of(&mut self.command(arguments))
+    }
+
+    /// The command `agent …` as the operator of this host would type it.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(self.binaries.agent());
         without_surroundings(&mut command).args(arguments).env("FLEETSWAP_AGENT_CONFIG", self.config());
-        Outcome::of(&mut command)
+        command
     }
 
     /// `agent status -o json`.

@@ -8,6 +8,7 @@ mod demo;
 mod impostor;
 mod kills;
 mod late;
+mod logs;
 mod mirrors;
 mod offline;
 mod pages;

@@ -1,5 +1,13 @@
 //! Death: how a worker ended, and what it was doing then.
+mod build_id;
+mod crash;
+
+use crate::log::Tail;
 use std::fmt;
+
+pub(crate) use build_id::build_id;
+pub(crate) use crash::RecordLine;
+pub use crash::{CrashRecord, Frame};
 
 /// Functions that a report names at most; the rest are counted.
 const RUNNING_SHOWN_MAX: usize = 8;
@@ -13,6 +21,8 @@ pub struct Death {
     pub running: Vec<String>,
     /// The last lines of its log, at most 64 KiB.
     pub log_tail: String,
+    /// What it wrote about the signal that ended it, if it still could.
+    pub crash: Option<Box<CrashRecord>>,
 }
 
 /// Why a worker ended.
@@ -52,7 +62,20 @@ impl Death {
         if more > 0 {
             running.push(format!("{more} more"));
         }
-        Self { cause, running, log_tail }
+        Self { cause, running, log_tail, crash: None }
+    }
+
+    /// The report of a worker that has been reaped and whose log has been read to its end. What it wrote about a crash
+    /// counts, and is added to its log, only if a deadly signal did end it.
+    pub(crate) fn report(cause: Cause, running: Vec<String>, tail: &Tail) -> Self {
+        let is_deadly = |signal: &i32| crate::inside::FATAL.contains(signal);
+        let crashed = matches!(&cause, Cause::Signal(signal) if is_deadly(signal));
+        let crash = if crashed { tail.crash().map(Box::new) } else { None };
+        for line in crash.iter().flat_map(|crash| crash.lines()) {
+            tail.say(line);
+        }
+        tail.close();
+        Self { crash, ..Self::new(cause, running, tail.text()) }
     }
 
     /// Stable code of the cause; each has a page in `docs/errors/`.
@@ -80,6 +103,9 @@ impl fmt::Display for Death {
         if !self.running.is_empty() {
             write!(f, " while it ran {}", self.running.join(", "))?;
         }
+        if let Some(crash) = &self.crash {
+            write!(f, ", {crash}")?;
+        }
         Ok(())
     }
 }
@@ -102,7 +128,13 @@ impl fmt::Display for Cause {
 
 /// `signal 11 (SIGSEGV)`; the name where it is one that a broken program gets.
 fn signal_name(number: i32) -> String {
-    let name = match number {
+    signal_short(number)
+        .map_or_else(|| format!("signal {number}"), |name| format!("signal {number} ({name})"))
+}
+
+/// `SIGSEGV`.
+const fn signal_short(number: i32) -> Option<&'static str> {
+    Some(match number {
         libc::SIGABRT => "SIGABRT",
         libc::SIGBUS => "SIGBUS",
         libc::SIGFPE => "SIGFPE",
@@ -112,14 +144,14 @@ fn signal_name(number: i32) -> String {
         libc::SIGSYS => "SIGSYS",
         libc::SIGTERM => "SIGTERM",
         libc::SIGTRAP => "SIGTRAP",
-        _ => return format!("signal {number}"),
-    };
-    format!("signal {number} ({name})")
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LogSink;
 
     #[test]
     fn a_death_says_how_and_during_what() {
@@ -141,5 +173,24 @@ mod tests {
         let wanted = |cause| Death::new(cause, Vec::new(), String::new()).was_wanted();
         assert!(wanted(Cause::Closed) && wanted(Cause::Killed));
         assert!(!wanted(Cause::Exited(0)) && !wanted(Cause::Memory { seen: 2, limit: 1 }));
+    }
+
+    #[test]
+    fn a_crash_counts_only_where_a_deadly_signal_ended_the_worker() {
+        let tail = Tail::new(LogSink::discard(), Some("1a".into()));
+        let head = RecordLine::parse(b"crash 6 -6 - 5 call-1").unwrap();
+        tail.note(head);
+        let killed = Death::report(Cause::Memory { seen: 2, limit: 1 }, Vec::new(), &tail);
+        assert_eq!((killed.crash, killed.log_tail.as_str()), (None, ""));
+        for cause in [Cause::Exited(0), Cause::Signal(libc::SIGKILL), Cause::Killed] {
+            assert_eq!(Death::report(cause, Vec::new(), &tail).crash, None);
+        }
+        let death = Death::report(Cause::Signal(libc::SIGABRT), Vec::new(), &tail);
+        assert_eq!(death.to_string(), "the worker ended by signal 6 (SIGABRT), in thread call-1");
+        assert!(
+            death.log_tail.starts_with("crash: SIGABRT (sent by a thread) in thread call-1"),
+            "{death:?}"
+        );
+        assert_eq!(death.crash.unwrap().build_id.as_deref(), Some("1a"));
     }
 }

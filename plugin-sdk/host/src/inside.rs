@@ -3,6 +3,7 @@
 //! Order matters here: the worker ties its life to its host's, arranges its descriptors, loads what a plugin may
 //! need of the system's libraries, locks itself in, and only then opens the release.
 mod answers;
+mod crash;
 mod instance;
 mod library;
 mod occupancy;
@@ -10,6 +11,8 @@ mod queue;
 mod serve;
 mod sink;
 mod table;
+
+pub(crate) use crash::FATAL;
 
 use crate::{
     Limits,
@@ -74,6 +77,7 @@ fn start(host: Option<OsString>) -> io::Result<&'static Shared> {
     }
     name_process(&start.plugin);
     let lacking = library::preload();
+    crash::install(&start.plugin);
     let limits =
         Limits { memory_bytes: start.memory_bytes, open_files: start.open_files, ..Limits::default() };
     if let Err(error) = sandbox::enter(&limits) {
@@ -82,6 +86,7 @@ fn start(host: Option<OsString>) -> io::Result<&'static Shared> {
     }
     report(socket, Step::Sandboxed(true))?;
     let plugin = library::load(&lacking).map_err(|refused| refuse(socket, Step::Refused(refused)))?;
+    crash::loaded();
     let descriptor = plugin.descriptor.clone();
     // Before the worker counts as loaded: what the host can't give now is not the release's failure later.
     let shared = serve::start(plugin, socket, reader).map_err(|error| {

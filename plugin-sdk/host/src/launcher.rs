@@ -1,6 +1,6 @@
 //! Launcher: the one thread that starts workers, and the first exchange with each of them.
 use crate::{
-    Cause, Death, Image, LoadError, SandboxError, Worker, WorkerSpec, error,
+    Cause, Death, Image, LoadError, SandboxError, Worker, WorkerSpec, death, error,
     frames::{self, Loading, Refusal, Refused, Start, Step},
     inside,
     log::{self, Tail},
@@ -102,6 +102,7 @@ impl Launcher {
         let (ours, socket) = StdStream::pair().map_err(LoadError::host("making a socket pair"))?;
         let (log, log_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
             .map_err(|error| LoadError::host("making a log pipe")(error.into()))?;
+        let image_bytes = image.bytes();
         let image = image.reopen().map_err(LoadError::host("opening the image again"))?;
         let (plugin, version) = (spec.plugin.clone(), spec.version.clone());
         let (started, child) = oneshot::channel();
@@ -109,7 +110,8 @@ impl Launcher {
         let job = Job { socket: socket.into(), image, log: log_end, plugin, version, started };
         self.jobs.send(job).map_err(|_| gone())?;
         let child = child.await.map_err(|_| gone())?.map_err(LoadError::host("starting a process"))?;
-        Newborn::new(child, ours, log, spec).map_err(LoadError::host("watching a process"))
+        let tail = Tail::new(spec.log.clone(), death::build_id(image_bytes));
+        Newborn::new(child, ours, (log, tail), spec).map_err(LoadError::host("watching a process"))
     }
 }
 
@@ -159,13 +161,18 @@ struct Newborn {
 }
 
 impl Newborn {
-    fn new(child: Child, socket: StdStream, log: OwnedFd, spec: &WorkerSpec) -> io::Result<Self> {
+    fn new(
+        child: Child,
+        socket: StdStream,
+        (log, tail): (OwnedFd, Tail),
+        spec: &WorkerSpec,
+    ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
         let log = pipe::Receiver::from_owned_fd(log)?;
         let process = Process::watch(child, &spec.limits)?;
-        let tail = Arc::new(Tail::default());
-        let drained = tokio::spawn(log::drain(log, Arc::clone(&tail), spec.log.clone()));
+        let tail = Arc::new(tail);
+        let drained = tokio::spawn(log::drain(log, Arc::clone(&tail)));
         let frames = FramedRead::new(reader, frames::codec());
         Ok(Self { process, frames, writer, tail, drained, sandboxed: false })
     }
@@ -239,7 +246,7 @@ impl Newborn {
         }
         self.process.kill(Cause::Killed);
         let cause = self.process.exited().await;
-        log::drained(self.drained).await;
+        log::drained(self.drained, &self.tail).await;
         let log_tail = self.tail.text();
         match failure {
             Failure::Known(error) => error,
@@ -256,7 +263,7 @@ impl Newborn {
                 LoadError::Timeout { after: spec.limits.load_timeout, log_tail }
             }
             Failure::Timeout | Failure::Ended => {
-                LoadError::Crashed(Arc::new(Death::new(cause, vec!["the loading".into()], log_tail)))
+                LoadError::Crashed(Arc::new(Death::report(cause, vec!["the loading".into()], &self.tail)))
             }
         }
     }

@@ -19,7 +19,7 @@ mod process;
 mod sandbox;
 mod worker;
 
-pub use death::{Cause, Death};
+pub use death::{Cause, CrashRecord, Death, Frame};
 pub use error::{CallError, LoadError};
 pub use fault::Fault;
 pub use gate::{EnterError, Gate, Guard, Pressure, QUEUE_BYTES_MAX, QUEUE_CALLS_MAX, Retired, WORK_RESERVE};

@@ -5,7 +5,7 @@ mod tail;
 pub(crate) use drain::drain;
 pub(crate) use tail::Tail;
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 /// Longest line in bytes; longer ones are cut.
@@ -17,6 +17,8 @@ const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// Mark of a line that came through the ABI's `log`, before its level's digit. Plain output that begins like
 /// this is taken for such a line, which harms nobody.
 pub(crate) const PLUGIN_MARK: u8 = 0x01;
+/// Mark of a line that a worker writes when a deadly signal hits it. It begins a line, whatever was begun before.
+pub(crate) const CRASH_MARK: u8 = 0x02;
 
 /// Where a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +43,9 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// Where a worker's lines go. A full channel drops lines, it never holds the worker.
-#[derive(Clone, Debug, Default)]
-pub struct LogSink(Option<mpsc::Sender<LogLine>>);
+/// Where a worker's lines go.
+#[derive(Clone, Default)]
+pub struct LogSink(Option<Arc<dyn Fn(LogLine) + Send + Sync>>);
 
 impl LogSink {
     /// A sink that keeps nothing; the worker's tail is kept all the same.
@@ -52,23 +54,39 @@ impl LogSink {
         Self(None)
     }
 
-    /// A sink into a channel of the caller's choice of bound.
+    /// A sink that hands each line to a function, in their order. It must not block: the worker's log waits for it.
     #[must_use]
-    pub const fn channel(sender: mpsc::Sender<LogLine>) -> Self {
-        Self(Some(sender))
+    pub fn to(take: impl Fn(LogLine) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(take)))
     }
 
-    /// Hands one line on, or drops it.
-    pub(crate) fn send(&self, line: LogLine) {
-        if let Some(sender) = &self.0 {
-            // A full or closed channel is the reader's choice; the tail still has the line.
+    /// A sink into a channel of the caller's choice of bound. A full or closed one drops lines, it never holds the
+    /// worker.
+    #[must_use]
+    pub fn channel(sender: mpsc::Sender<LogLine>) -> Self {
+        Self::to(move |line| {
+            // The reader's choice; the tail still has the line.
             let _ = sender.try_send(line);
+        })
+    }
+
+    /// Hands one line on.
+    pub(crate) fn send(&self, line: LogLine) {
+        if let Some(take) = &self.0 {
+            take(line);
         }
     }
 }
 
-/// Waits until a dead worker's pipe is empty, for a short while only: a flood is not read to its end.
-pub(crate) async fn drained(mut drain: JoinHandle<()>) {
+impl fmt::Debug for LogSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LogSink").field(&self.0.is_some()).finish()
+    }
+}
+
+/// Waits until a dead worker's pipe is empty, for a short while only.
+pub(crate) async fn drained(mut drain: JoinHandle<()>, tail: &Tail) {
+    tail.end();
     if timeout(DRAIN_GRACE, &mut drain).await.is_err() {
         drain.abort();
     }

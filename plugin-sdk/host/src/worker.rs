@@ -306,13 +306,14 @@ impl End {
                 },
             },
             () = end_of_grace => {}
+            signal = self.tail.crash_is_overdue() => self.process.kill(Cause::Signal(signal)),
         }
         let cause = self.process.exited().await;
         writer.abort();
         // Either its result or that it was aborted; what it marked as written is final now.
         let _ = writer.await;
-        log::drained(drained).await;
-        let death = Arc::new(Death::new(cause, self.mux.running(), self.tail.text()));
+        log::drained(drained, &self.tail).await;
+        let death = Arc::new(Death::report(cause, self.mux.running(), &self.tail));
         sender.send_replace(Some(Arc::clone(&death)));
         for places in [&self.places.calls, &self.places.health, &self.places.control] {
             places.close();

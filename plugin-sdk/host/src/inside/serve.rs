@@ -1,6 +1,7 @@
 //! Serve: the worker's threads, from the first request to the end of the socket.
 use super::{
     answers::Answers,
+    crash,
     instance::{Instance, Job},
     library::Plugin,
     occupancy::Occupancy,
@@ -42,6 +43,12 @@ impl Shared {
         self.attend(&self.control)
     }
 
+    /// As [`Shared::attend`], on a thread that has just been started.
+    fn begin(&self, queue: &Queue<(Op, Job)>) -> ! {
+        crash::ready();
+        self.attend(queue)
+    }
+
     /// Runs what comes into one queue, for ever.
     fn attend(&self, queue: &Queue<(Op, Job)>) -> ! {
         loop {
@@ -65,10 +72,10 @@ pub(super) fn start(
         calls: Queue::new(),
     }));
     let spawn = |name: &str| thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
-    for _ in 0..shared.instance.concurrency().clamp(1, POOL_MAX) {
-        spawn("call").spawn(|| shared.attend(&shared.calls))?;
+    for number in 1..=shared.instance.concurrency().clamp(1, POOL_MAX) {
+        spawn(&format!("call-{number}")).spawn(|| shared.begin(&shared.calls))?;
     }
-    spawn("health").spawn(|| shared.attend(&shared.health))?;
+    spawn("health").spawn(|| shared.begin(&shared.health))?;
     spawn("reader").spawn(|| read(shared, reader))?;
     Ok(shared)
 }

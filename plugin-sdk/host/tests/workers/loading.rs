@@ -117,7 +117,13 @@ pub(crate) async fn a_constructor_that_crashes_is_a_crash_of_the_release() {
         let LoadError::Crashed(death) = &error else { panic!("{error}") };
         assert_eq!(death.cause, cause, "{act}");
         assert_eq!(death.running, ["the loading"]);
-        assert_eq!(error.log_tail(), "constructor ran\n", "{act}");
+        let (own, crash) = error.log_tail().split_at("constructor ran\n".len());
+        assert_eq!(own, "constructor ran\n", "{act}");
+        assert_eq!(
+            crash.starts_with("crash: SIG"),
+            matches!(death.cause, Cause::Signal(_)),
+            "{act}: {crash}"
+        );
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod agents;
 mod calls;
+mod crashes;
 mod deaths;
 mod life;
 mod loading;
@@ -67,6 +68,23 @@ tests! {
         a_worker_with_too_many_threads_is_ended,
         a_worker_whose_main_thread_ended_is_ended,
         calls_after_a_death_know_that_they_were_not_written;
+    crashes: each_deadly_signal_leaves_a_record,
+        the_frames_of_a_crash_are_those_of_the_library,
+        a_call_of_nothing_is_told_by_its_caller,
+        an_abort_is_told_with_the_frame_that_gave_up,
+        a_rust_plugin_that_aborts_at_a_panic_leaves_a_record,
+        a_stack_overflow_of_a_call_leaves_a_record,
+        every_thread_that_runs_the_plugin_has_room_for_the_handler,
+        a_crash_while_loading_and_in_a_control_function_leaves_a_record,
+        a_crash_in_a_thread_of_the_plugin_names_it,
+        a_thread_of_the_plugin_that_overflows_its_stack_ends_the_worker,
+        a_stack_that_can_not_be_walked_ends_the_worker_with_the_head_of_a_record,
+        many_threads_that_crash_at_once_leave_one_record,
+        a_plugin_that_handles_its_signals_itself_leaves_no_record,
+        a_record_without_a_crash_is_no_death,
+        a_worker_that_says_that_it_crashed_and_goes_on_is_ended,
+        a_crash_behind_a_flood_of_lines_still_leaves_its_record,
+        a_record_reaches_the_log_of_the_worker;
     prison: what_is_forbidden_is_refused,
         neither_the_host_nor_another_worker_can_be_looked_into,
         a_worker_leaves_no_core_dump,

@@ -73,9 +73,14 @@ pub(crate) fn needs_newer_library() -> Image {
 
 /// The Rust specimen.
 pub(crate) fn rusty() -> Image {
+    rusty_with(&[])
+}
+
+/// The Rust specimen with these arguments for the compiler.
+pub(crate) fn rusty_with(args: &[&str]) -> Image {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut rustc = Command::new(rustc);
-    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "rusty"]);
+    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "rusty"]).args(args);
     compile(rustc.arg(here("specimen.rs")))
 }
 

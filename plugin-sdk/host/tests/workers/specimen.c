@@ -353,11 +353,13 @@ static fleetswap_status grow(struct fleetswap_bytes input, const struct fleetswa
     return say(out, "grown");
 }
 
+#include "crashes.h"
+
 /* The functions that the descriptor lists: name and whether it is probe_safe. */
 #define REST(F) \
     F(count, false) F(slow, false) F(peaked, true) F(output, false) F(answer, false) F(die, false) \
     F(allocate, false) F(threads, false) F(work, true) F(logs, false) F(flood, false) F(attempt, true) \
-    F(surroundings, true) F(grow, false)
+    F(surroundings, true) F(grow, false) F(crash, false)
 
 #define ENTRY(name, safe) \
     "{\"name\":\"" #name "\",\"input\":null,\"output\":null,\"idempotent\":" #safe ",\"probe_safe\":" #safe ",\"raw\":true}"
