@@ -349,6 +349,9 @@ static int is_kind(const char *kind) {
 static void at(const char *moment) {
     if (!is_moment(moment) || done++)
         return;
+    /* So early that hardly anybody has called meanwhile: it rests first, as long as it may. */
+    if (is_moment("constructor") || is_moment("create") || is_moment("health"))
+        nap(1000);
     for (size_t index = 0; index < sizeof KINDS / sizeof *KINDS; index++)
         if (is_kind(KINDS[index].name))
             KINDS[index].act();
