@@ -1,6 +1,6 @@
 //! What the front asks of the plugins: one call in, one answer out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -22,7 +22,7 @@ pub(crate) struct CallRequest {
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// The release that answered, or that answers now; `None` where no release runs.
-    pub(crate) tag: Option<ReleaseTag>,
+    pub(crate) tag: Option<Arc<ReleaseTag>>,
     /// The output, or why there is none.
     pub(crate) outcome: Result<Bytes, CallFailure>,
 }
@@ -90,6 +90,9 @@ pub(crate) enum CallFailure {
     /// 504
     #[error("no answer within the deadline")]
     Deadline,
+    /// 503: the agent runs in safe mode, so no plugin is started.
+    #[error("the agent runs in safe mode: no plugin is started")]
+    SafeMode,
     /// 503: the agent is stopping.
     #[error("the agent is stopping")]
     Stopping,

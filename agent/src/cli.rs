@@ -5,6 +5,7 @@ mod door;
 mod failure;
 mod follow;
 mod output;
+mod overrides;
 mod refusal;
 mod usage;
 
@@ -16,7 +17,8 @@ use tokio::runtime::Builder;
 
 use crate::{
     config::{self, Config},
-    daemon,
+    daemon::{self, Conduct},
+    run::Verb,
 };
 use failure::Failure;
 
@@ -31,13 +33,28 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the daemon until SIGTERM or SIGINT.
-    Daemon(Common),
+    Daemon(Daemon),
     /// Shows how this host stands: its plugins, its controller.
     Status(Common),
     /// Calls a function of a plugin through the front.
     Call(Call),
     /// Shows the last log lines of a plugin.
     Logs(LogsOf),
+    /// Keeps a plugin as it is on this host, whatever the controller says.
+    Hold(overrides::Order),
+    /// Lifts a hold: the controller decides about the plugin again.
+    Release(overrides::Order),
+    /// Returns a plugin to the release before, and holds it there; needs no controller.
+    Rollback(overrides::Order),
+}
+
+#[derive(Args, Debug)]
+struct Daemon {
+    /// Starts no plugin: only status, logs and orders are answered, and callers get 503.
+    #[arg(long)]
+    safe: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args, Debug)]
@@ -93,9 +110,11 @@ enum Form {
 impl Command {
     fn common(&self) -> &Common {
         match self {
-            Self::Daemon(common) | Self::Status(common) => common,
+            Self::Daemon(daemon) => &daemon.common,
+            Self::Status(common) => common,
             Self::Call(call) => &call.common,
             Self::Logs(logs) => &logs.common,
+            Self::Hold(order) | Self::Release(order) | Self::Rollback(order) => &order.common,
         }
     }
 }
@@ -135,8 +154,9 @@ fn wanted_form(args: impl Iterator<Item = String>) -> Form {
 fn perform(command: Command) -> Result<ExitCode, Failure> {
     let Common { config, output: form } = command.common();
     let (config, form) = (Config::load(config)?, *form);
-    if matches!(command, Command::Daemon(_)) {
-        return Ok(daemon::run(config).map(|()| ExitCode::SUCCESS)?);
+    if let Command::Daemon(Daemon { safe, .. }) = command {
+        let conduct = if safe { Conduct::Safe } else { Conduct::Normal };
+        return Ok(daemon::run(config, conduct).map(|()| ExitCode::SUCCESS)?);
     }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     if let Command::Logs(LogsOf { plugin, follow: true, lines, .. }) = &command {
@@ -168,12 +188,24 @@ async fn asked(command: Command, config: &Config, form: Form) -> Result<Option<S
             }
             if form == Form::Json { output::json(&reply) } else { output::logs(&reply) }
         }
+        Command::Hold(order) => ordered(config, form, (Verb::Hold, order)).await?,
+        Command::Release(order) => ordered(config, form, (Verb::Release, order)).await?,
+        Command::Rollback(order) => ordered(config, form, (Verb::RollBack, order)).await?,
         Command::Call(call) => {
             let path = [call.plugin.as_str(), call.function.as_str()];
             let reply = ask::call(&config.front.socket, path, call.input, call.timeout).await?;
             if form == Form::Json { output::json(&reply) } else { reply.text() }
         }
     }))
+}
+
+async fn ordered(
+    config: &Config,
+    form: Form,
+    (verb, order): (Verb, overrides::Order),
+) -> Result<String, Explained> {
+    let reply = ask::order(&config.control_socket, verb, (&order.plugin, order.reason)).await?;
+    Ok(if form == Form::Json { output::json(&reply) } else { overrides::text(verb, &reply) })
 }
 
 /// The runtime could not be made.

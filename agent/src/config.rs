@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use fleetswap_host::Limits;
+use fleetswap_host::{Level, Limits};
 use fleetswap_proto::Explained;
 use reqwest::Url;
 use toml::Spanned;
@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) front: Front,
     /// The socket of `agent status` and `agent logs`.
     pub(crate) control_socket: PathBuf,
+    /// The least strict sandbox that plugins may run in.
+    pub(crate) sandbox_min: Level,
     /// Limits of each worker.
     pub(crate) limits: Limits,
 }
@@ -89,7 +91,8 @@ impl Config {
             labels: labels(&raw.labels)?,
             front: front(&raw.front)?,
             control_socket: socket("control.socket", &raw.control.socket)?,
-            limits: limits(&raw.limits, &raw.sandbox)?,
+            sandbox_min: sandbox_min(&raw.sandbox)?,
+            limits: limits(&raw.limits)?,
         })
     }
 }
@@ -133,19 +136,19 @@ fn front(raw: &raw::Front) -> Result<Front, Fault> {
     })
 }
 
-fn limits(raw: &raw::Limits, sandbox: &raw::Sandbox) -> Result<Limits, Fault> {
-    if sandbox.min.get_ref() != "standard" {
-        return Err(Fault::at(
-            &sandbox.min,
-            format!("`sandbox.min` is `{}`; this version knows only `standard`", sandbox.min.get_ref()),
-        ));
-    }
+fn sandbox_min(raw: &raw::Sandbox) -> Result<Level, Fault> {
+    let text = raw.min.get_ref();
+    text.parse().map_err(|wanted| Fault::at(&raw.min, format!("`sandbox.min` is `{text}`; {wanted}")))
+}
+
+fn limits(raw: &raw::Limits) -> Result<Limits, Fault> {
     let default = Limits::default();
     let memory_mib = range("limits.memory_mib", raw.memory_mib.as_ref(), 16..=65_536)?;
     Ok(Limits {
         memory_bytes: memory_mib.map_or(default.memory_bytes, |mib| u64::from(mib) * 1024 * 1024),
         threads: range("limits.threads", raw.threads.as_ref(), 1..=4_096)?.unwrap_or(default.threads),
         open_files: range("limits.files", raw.files.as_ref(), 16..=4_096)?.unwrap_or(default.open_files),
+        cpu_percent: range("limits.cpu_percent", raw.cpu_percent.as_ref(), 1..=102_400)?,
         load_timeout: wait("limits.load_timeout_ms", raw.load_timeout_ms.as_ref(), default.load_timeout)?,
         control_timeout: wait(
             "limits.control_timeout_ms",

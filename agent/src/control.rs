@@ -1,6 +1,7 @@
 //! The control socket: what `agent status` and `agent logs` ask. Only the agent's own user may open it.
 
 mod logs;
+mod overrides;
 mod status;
 
 use std::sync::Arc;
@@ -15,10 +16,13 @@ use crate::{
     calls::Calls,
     link::{LinkState, Standing},
     logs::Logs,
+    run::Orders,
+    sandbox::Told,
 };
 
 pub(crate) use logs::{Event, LogReply};
-pub(crate) use status::{Release, Status, Trial};
+pub(crate) use overrides::{Ordered, OverrideReply, greet, word};
+pub(crate) use status::{LocalOverride, Release, Status, Trial};
 
 /// Permission bits of the socket.
 pub(crate) const SOCKET_MODE: u32 = 0o600;
@@ -30,8 +34,10 @@ pub(crate) struct Sources {
     pub(crate) host_id: String,
     pub(crate) controller: String,
     pub(crate) calls: Arc<dyn Calls>,
+    pub(crate) orders: Orders,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) link: watch::Receiver<LinkState>,
+    pub(crate) sandbox: Told,
     pub(crate) logs: Logs,
     /// The agent ends: so do those answers that have no end of their own.
     pub(crate) stop: CancellationToken,
@@ -43,9 +49,10 @@ pub(crate) struct ErrorReply {
     pub(crate) error: Explained,
 }
 
-/// `GET /status` and `GET /logs/{plugin}`.
+/// `GET /status`, `GET /logs/{plugin}`, and the orders of an operator.
 pub(crate) fn router(sources: Sources) -> Router {
-    Router::new().route("/status", get(status)).route("/logs/{plugin}", get(logs::answer)).with_state(sources)
+    let asked = Router::new().route("/status", get(status)).route("/logs/{plugin}", get(logs::answer));
+    asked.merge(overrides::router()).with_state(sources)
 }
 
 async fn status(State(sources): State<Sources>) -> Json<Status> {

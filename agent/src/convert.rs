@@ -2,8 +2,8 @@
 
 use fleetswap_proto::v1;
 use fleetswap_update::{
-    Denied, Failure, Fault, Generation, Offer, Proof, Release, ReleaseId, ServiceStatus, Stage, Status,
-    Target, TrialStatus,
+    Denied, Failure, Fault, Generation, LocalOverride, Offer, OverrideKind, Proof, Release, ReleaseId,
+    ServiceStatus, Stage, Status, Target, TrialStatus,
 };
 
 /// What the controller told this host, checked.
@@ -120,7 +120,7 @@ pub(crate) const fn versions(versions: fleetswap_trust::Versions) -> v1::Metadat
 
 /// How a plugin stands, for a report.
 pub(crate) fn status(status: Status) -> v1::PluginStatus {
-    let Status { plugin, generation: _, service, active, previous, trial, denied } = status;
+    let Status { plugin, generation: _, service, active, previous, trial, denied, local_override } = status;
     v1::PluginStatus {
         plugin,
         service: service_state(service).into(),
@@ -128,6 +128,7 @@ pub(crate) fn status(status: Status) -> v1::PluginStatus {
         previous: previous.map(release),
         trial: trial.map(trial_status),
         denied: denied.into_iter().map(denial).collect(),
+        local_override: local_override.map(self::local_override),
     }
 }
 
@@ -158,6 +159,23 @@ fn failure(failure: Failure) -> v1::Failure {
         message: problem.message.into(),
         log_tail: problem.log_tail.into(),
         next,
+    }
+}
+
+fn local_override(of: LocalOverride) -> v1::LocalOverride {
+    use v1::LocalOverrideKind as Kind;
+    let LocalOverride { kind, order } = of;
+    let (kind, from) = match kind {
+        OverrideKind::Hold => (Kind::Hold, None),
+        OverrideKind::RollingBack { from, .. } => (Kind::RollingBack, Some(from)),
+        OverrideKind::RolledBack { from, .. } => (Kind::RolledBack, Some(from)),
+    };
+    v1::LocalOverride {
+        kind: kind.into(),
+        reason: order.reason,
+        by: order.by,
+        since_ms: order.at_ms,
+        from: from.map(release),
     }
 }
 

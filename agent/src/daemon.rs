@@ -11,7 +11,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fleetswap_host::sandbox_level;
 use fleetswap_proto::{Explained, v1};
 use rustix::{
     fs::Mode,
@@ -38,6 +37,7 @@ use crate::{
     logs::{self, Logs},
     metrics::Metrics,
     run::{self, Running},
+    sandbox::Sandbox,
     serve::{bind_tcp, bind_unix, serve},
 };
 
@@ -59,6 +59,8 @@ pub(crate) struct Parts {
     pub(crate) fetcher: Fetcher,
     /// Limits of each worker.
     pub(crate) limits: fleetswap_host::Limits,
+    /// How each worker is kept.
+    pub(crate) sandbox: Sandbox,
     /// Log sinks for workers.
     pub(crate) logs: Logs,
     /// Counters of swaps and restarts.
@@ -71,17 +73,26 @@ pub(crate) struct Parts {
     pub(crate) standing: watch::Sender<Standing>,
 }
 
+/// What the daemon does with its plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conduct {
+    /// It runs them.
+    Normal,
+    /// It starts none.
+    Safe,
+}
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Anything that keeps the agent from starting, or the one thing that ends it: its state can't be kept.
-pub(crate) fn run(config: Config) -> Result<(), Explained> {
+pub(crate) fn run(config: Config, conduct: Conduct) -> Result<(), Explained> {
     logs::set_up();
     // Sockets are born closed to others; their own bits are set afterwards.
     umask(Mode::from_bits_truncate(0o077));
     raise_file_limit();
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(no_runtime)?;
-    runtime.block_on(Box::pin(daemon(config)))
+    runtime.block_on(Box::pin(daemon(config, conduct)))
 }
 
 /// As many descriptors as the system allows: every connection and every worker takes some.
@@ -92,11 +103,12 @@ fn raise_file_limit() {
     }
 }
 
-async fn daemon(config: Config) -> Result<(), Explained> {
+async fn daemon(config: Config, conduct: Conduct) -> Result<(), Explained> {
     let mut signals = Signals::listen()?;
-    let assembled = Box::pin(assemble(&config)).await?;
-    println!("agent {} ready, front {}", config.name, config.front.socket.display());
-    tracing::info!(agent = config.name, version = env!("CARGO_PKG_VERSION"), "ready");
+    let assembled = Box::pin(assemble(&config, conduct)).await?;
+    let ready = if conduct == Conduct::Safe { "ready in safe mode" } else { "ready" };
+    println!("agent {} {ready}, front {}", config.name, config.front.socket.display());
+    tracing::info!(agent = config.name, version = env!("CARGO_PKG_VERSION"), "{ready}");
     Box::pin(assembled.until_the_end(&config, signals.next())).await
 }
 
@@ -113,7 +125,7 @@ struct Daemon {
     others: JoinSet<()>,
 }
 
-async fn assemble(config: &Config) -> Result<Daemon, Explained> {
+async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained> {
     let state = StateDir::open(&config.state_dir).map_err(|error| explain::durable(&error))?;
     let host_id = state.host_id().map_err(|error| explain::durable(&error))?;
     let trust = state.trust(&config.trust_root);
@@ -122,7 +134,9 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
         tracing::warn!(code = &*code, why, fix, "{what}");
     }
     let identity = Identity::new(&host_id, &config.name).ok_or_else(bad_identity)?;
-    let link = Link::new(config.controller, identity.clone(), config.labels.clone(), facts());
+    let sandbox = Sandbox::set_up(config.sandbox_min, &config.limits);
+    let facts = host_facts(&sandbox.told.level);
+    let link = Link::new(config.controller, identity.clone(), config.labels.clone(), facts);
     let fetcher = Fetcher::new(state.blobs(), &link.endpoint, identity, &config.mirrors)?;
     let (standing, standing_seen) = watch::channel(Standing::default());
     let (desired, desired_seen) = watch::channel(None);
@@ -135,29 +149,36 @@ async fn assemble(config: &Config) -> Result<Daemon, Explained> {
         allow_dev_trust: config.allow_dev_trust,
         fetcher,
         limits: config.limits.clone(),
+        sandbox: sandbox.clone(),
         logs: logs.clone(),
         metrics: metrics.clone(),
         facts: link.facts.clone(),
         desired: desired_seen,
         standing,
     };
-    let running = Box::pin(run::start(parts)).await?;
+    let running = match conduct {
+        Conduct::Normal => Box::pin(run::start(parts)).await?,
+        Conduct::Safe => run::start_safe(parts)?,
+    };
     let rest = CancellationToken::new();
     let sources = Sources {
         name: config.name.clone(),
         host_id,
         controller: config.controller.to_string(),
         calls: running.calls(),
+        orders: running.orders(),
         standing: standing_seen.clone(),
         link: link_seen,
+        sandbox: sandbox.told,
         logs,
         stop: rest.clone(),
     };
     let (admission, mut others) = (CancellationToken::new(), JoinSet::new());
     let ends = Ends { standing: standing_seen, desired, state: link_state };
     others.spawn(link.run(ends, rest.clone()));
-    others.spawn(serve(sockets.control, control::router(sources), rest.clone()));
-    let front = front::router(running.calls(), metrics);
+    let control = control::router(sources);
+    others.spawn(serve(sockets.control, move |stream: &_| control::greet(&control, stream), rest.clone()));
+    let front = front::Door::open(running.calls(), metrics);
     let fronts = fronts(sockets.front, sockets.tcp, front, &admission);
     Ok(Daemon { _state: state, running, admission, fronts, rest, others })
 }
@@ -218,30 +239,20 @@ impl Sockets {
 fn fronts(
     unix: tokio::net::UnixListener,
     tcp: Option<(tokio::net::TcpListener, SocketAddr)>,
-    router: axum::Router,
+    front: front::Door,
     admission: &CancellationToken,
 ) -> JoinSet<()> {
     let mut fronts = JoinSet::new();
     if let Some((listener, address)) = tcp {
-        fronts.spawn(serve(listener, front::guarded(router.clone(), address), admission.clone()));
+        let guarded = front.clone().guarded(address);
+        fronts.spawn(serve(listener, move |_: &_| guarded.clone(), admission.clone()));
     }
-    fronts.spawn(serve(unix, router, admission.clone()));
+    fronts.spawn(serve(unix, move |_: &_| front.clone(), admission.clone()));
     fronts
 }
 
 async fn all(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}
-}
-
-/// What this machine is. Without a sandbox the agent still serves as a host that can be seen; loading is refused.
-fn facts() -> v1::HostFacts {
-    match sandbox_level() {
-        Ok(level) => host_facts(level.as_str()),
-        Err(error) => {
-            tracing::error!(code = error.code(), %error, "no plugin can be loaded on this host");
-            host_facts("")
-        }
-    }
 }
 
 fn remove_socket(path: &Path) {

@@ -1,4 +1,5 @@
-//! Writing that survives a crash: write, fsync, rename, fsync the folder. Only this file does any of it.
+//! Writing that survives a crash: write, fsync, rename, fsync the folder. Only this file does any of it, with those below
+//! it; each operation is a failpoint, and none is without need: `docs/decisions/0010-durable-writing.md`.
 //!
 //! A state folder belongs to one daemon at a time and looks like this:
 //!
@@ -10,13 +11,15 @@
 //! ```
 
 mod contents;
+mod disk;
+mod points;
 mod records;
 mod trusted;
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -25,7 +28,11 @@ use std::{
 use tokio::task::JoinError;
 use uuid::Uuid;
 
-pub(crate) use contents::Contents;
+pub(crate) use contents::{Contents, Part};
+pub(crate) use points::Moment;
+#[cfg(feature = "failpoints")]
+pub(crate) use points::list;
+use points::{Kind, Operation, Point};
 pub(crate) use records::{Record, Records};
 pub(crate) use trusted::TrustDir;
 
@@ -35,6 +42,8 @@ const FORMAT: u32 = 1;
 const MANIFEST_MAX: u64 = 64 * 1024;
 /// Largest blob, in bytes.
 const BLOB_MAX: u64 = 256 * 1024 * 1024;
+/// So many bytes of the disk no fetch takes: a verdict that can't be written is no verdict.
+const ROOM_LEFT: u64 = 1024 * 1024;
 /// Largest small file (host id, format), in bytes.
 const SMALL_MAX: u64 = 256;
 
@@ -73,6 +82,16 @@ pub(crate) enum DurableError {
         /// The state folder.
         path: PathBuf,
     },
+    /// It would leave too little room for what has to be remembered.
+    #[error("{path} needs {more} bytes, and {free} are free, of which {ROOM_LEFT} are kept for records")]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it needs yet.
+        more: u64,
+        /// Bytes that this user may use.
+        free: u64,
+    },
     /// More bytes than such a file may have.
     #[error("{length} bytes for {path}; at most {max} are kept")]
     TooLarge {
@@ -90,6 +109,7 @@ impl DurableError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Io { source, .. } if is_disk_full(source) => "DISK_FULL",
+            Self::NoRoom { .. } => "DISK_FULL",
             Self::Io { .. } => "STATE_DIR_FAILED",
             Self::Damaged { .. } => "RECORD_DAMAGED",
             Self::NewerFormat { .. } => "FORMAT_TOO_NEW",
@@ -131,8 +151,19 @@ impl StateDir {
         make_dir(root)?;
         let lock = lock(root)?;
         check_format(&root.join("format"))?;
-        for folder in ["records", "trust", "blobs", "manifests"] {
-            make_dir(&root.join(folder))?;
+        let folders = [
+            (root.join("records"), Kind::Records),
+            (root.join("trust"), Kind::Trust),
+            (root.join("blobs"), Kind::Blob),
+            (root.join("manifests"), Kind::Manifest),
+        ];
+        for (folder, _) in &folders {
+            disk::make_folder(folder).map_err(DurableError::io("making", folder))?;
+        }
+        // An agent that was killed may have renamed without having synced: what is found here is acted on from now on,
+        // so no power loss may take it back.
+        for (folder, kind) in [(root.to_owned(), Kind::State)].into_iter().chain(folders) {
+            sync_folder(Point(kind, Operation::SyncAtStart), &folder)?;
         }
         Ok(Self { root: root.to_owned(), _lock: Arc::new(lock) })
     }
@@ -149,7 +180,8 @@ impl StateDir {
             return Ok(Uuid::from_str(text.trim()).map_err(damaged)?.to_string());
         }
         let id = Uuid::new_v4().to_string();
-        atomic_write(&path, format!("{id}\n").as_bytes())?;
+        replace(Kind::HostId, &path, format!("{id}\n").as_bytes())?;
+        sync_folder(Point(Kind::HostId, Operation::SyncFolder), &self.root)?;
         Ok(id)
     }
 
@@ -160,7 +192,7 @@ impl StateDir {
 
     /// The host's own record: what it was told last.
     pub(crate) fn host_record(&self) -> Record {
-        Record::new(&self.root.join("records"), "@host")
+        Record::new(&self.root.join("records"), "@host", Kind::HostRecord)
     }
 
     /// What was verified before; at the first start the root in the file `trust_root`.
@@ -170,22 +202,25 @@ impl StateDir {
 
     /// Artifacts, descriptors, configs and data, by SHA-256.
     pub(crate) fn blobs(&self) -> Contents {
-        Contents::new(self.root.join("blobs"), BLOB_MAX)
+        Contents::new(self.root.join("blobs"), Kind::Blob, BLOB_MAX)
     }
 
     /// Verified manifests, by release id.
     pub(crate) fn manifests(&self) -> Contents {
-        Contents::new(self.root.join("manifests"), MANIFEST_MAX)
+        Contents::new(self.root.join("manifests"), Kind::Manifest, MANIFEST_MAX)
     }
 }
 
+/// Makes a folder and those above it that are missing.
 fn make_dir(path: &Path) -> Result<(), DurableError> {
-    if path.is_dir() {
-        return Ok(());
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if !path.is_dir() {
+        above.map_or(Ok(()), make_dir)?;
+        disk::make_folder(path).map_err(DurableError::io("making", path))?;
+        let point = Point(Kind::Folder, Operation::SyncFolder);
+        above.map_or(Ok(()), |above| sync_folder(point, above))?;
     }
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(DurableError::io("making", path))?;
-    path.parent().map_or(Ok(()), sync_dir)
+    Ok(())
 }
 
 fn lock(root: &Path) -> Result<File, DurableError> {
@@ -201,7 +236,7 @@ fn lock(root: &Path) -> Result<File, DurableError> {
 
 fn check_format(path: &Path) -> Result<(), DurableError> {
     let Some(bytes) = read(path, SMALL_MAX)? else {
-        return atomic_write(path, format!("{FORMAT}\n").as_bytes());
+        return replace(Kind::Format, path, format!("{FORMAT}\n").as_bytes());
     };
     match String::from_utf8_lossy(&bytes).trim().parse::<u32>() {
         Ok(FORMAT) => Ok(()),
@@ -210,31 +245,29 @@ fn check_format(path: &Path) -> Result<(), DurableError> {
     }
 }
 
-/// Replaces a file: afterwards, and after any crash, it holds either the old bytes or the new ones.
+/// Replaces a file: after any crash it holds either the old bytes or the new ones. The new ones for certain only once
+/// its folder is synced.
 ///
 /// # Errors
-/// Any step failed; the old file is still there.
-pub(crate) fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
+/// Any step failed; the file holds the old bytes.
+fn replace(kind: Kind, path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     let staged = staging(path);
-    write_staged(&staged, bytes).map_err(DurableError::io("writing", &staged))?;
-    finish(&staged, path)
+    let written = disk::write(kind, &staged, bytes).and_then(|file| disk::sync(kind, &file, &staged));
+    written.map_err(DurableError::io("writing", &staged))?;
+    disk::rename(kind, &staged, path).map_err(DurableError::io("renaming", &staged))
 }
 
-/// Gives a file that is completely written its final name, durably.
-///
-/// # Errors
-/// Any step failed; the file may still have its first name.
-pub(crate) fn publish(staged: &Path, path: &Path) -> Result<(), DurableError> {
-    File::open(staged).and_then(|file| file.sync_all()).map_err(DurableError::io("syncing", staged))?;
-    finish(staged, path)
+fn sync_folder(point: Point, folder: &Path) -> Result<(), DurableError> {
+    disk::sync_folder(point, folder).map_err(DurableError::io("syncing", folder))
 }
 
-/// Removes a file; one that isn't there is no error.
+/// Removes a file; one that isn't there is no error. A crash may bring it back, which is harmless: it holds what its name
+/// says, or is found out by its hash.
 ///
 /// # Errors
 /// The operating system refused.
-pub(crate) fn remove(path: &Path) -> Result<(), DurableError> {
-    match fs::remove_file(path) {
+fn remove(kind: Kind, path: &Path) -> Result<(), DurableError> {
+    match disk::remove(kind, path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(DurableError::io("removing", path)(error))
         }
@@ -262,20 +295,7 @@ fn staging(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn write_staged(staged: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(staged)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn finish(staged: &Path, path: &Path) -> Result<(), DurableError> {
-    fs::rename(staged, path).map_err(DurableError::io("renaming", staged))?;
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-fn sync_dir(path: &Path) -> Result<(), DurableError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(DurableError::io("syncing", path))
-}
-
+#[cfg(test)]
+mod losses;
 #[cfg(test)]
 mod tests;

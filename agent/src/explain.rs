@@ -49,6 +49,7 @@ fn cause(error: &DurableError) -> String {
         }
         DurableError::NewerFormat { .. } => "an agent never touches what it does not understand".into(),
         DurableError::Locked { .. } => "two agents would overwrite each other's records".into(),
+        DurableError::NoRoom { .. } => "the disk of the state folder is full".into(),
         DurableError::TooLarge { .. } => "everything that is kept on disk has a bound".into(),
     }
 }

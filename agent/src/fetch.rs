@@ -166,7 +166,18 @@ impl Fetcher {
         let disk = Disk::take(&self.blobs, &self.turns).await;
         let want = Want { sha256, length };
         if !disk.run(move |blobs| blobs.holds(sha256, length)).await? {
-            Box::pin(self.ask_in_order(&disk, want)).await?;
+            let got = disk.run(move |blobs| blobs.require_room(sha256, length)).await;
+            let got = match got {
+                Ok(()) => Box::pin(self.ask_in_order(&disk, want)).await,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(FetchError::Disk(error)) = &got
+                && error.code() == "DISK_FULL"
+            {
+                // What can't be completed must not take the room that the verdict needs.
+                disk.run(move |blobs| blobs.drop_part(sha256)).await?;
+            }
+            got?;
         }
         Ok(self.blobs.path(sha256))
     }

@@ -4,16 +4,19 @@ mod guard;
 mod reply;
 mod request;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc};
 
 use axum::{
     Json, Router,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::StatusCode,
-    middleware,
+    http::{Method, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::{body::Body, service::Service};
+use hyper_util::service::TowerToHyperService;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -42,8 +45,68 @@ impl Front {
     }
 }
 
-/// The front for a unix socket: whoever may open the socket may call.
-pub(crate) fn router(calls: Arc<dyn Calls>, metrics: Arc<Metrics>) -> Router {
+/// The front on one socket. A call goes straight to its plugin; all else is the router's.
+#[derive(Clone)]
+pub(crate) struct Door {
+    front: Front,
+    router: Router,
+    /// Of a TCP socket, which is closed to what a browser's page could send.
+    address: Option<SocketAddr>,
+}
+
+impl Door {
+    /// For a unix socket: whoever may open the socket may call.
+    pub(crate) fn open(calls: Arc<dyn Calls>, metrics: Arc<Metrics>) -> Self {
+        let front = Front { calls, metrics };
+        Self { router: router(front.clone()), front, address: None }
+    }
+
+    /// For a TCP socket with this address.
+    pub(crate) fn guarded(self, address: SocketAddr) -> Self {
+        Self { address: Some(address), ..self }
+    }
+}
+
+/// What every answer's body is.
+type Reply = Either<Full<Bytes>, axum::body::Body>;
+
+impl<B> Service<hyper::Request<B>> for Door
+where
+    B: Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+{
+    type Response = hyper::Response<Reply>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: hyper::Request<B>) -> Self::Future {
+        let foreign = self.address.and_then(|address| guard::refusal(address, request.headers()));
+        if let Some(refusal) = foreign {
+            return Box::pin(async { Ok(refusal.response().map(Either::Left)) });
+        }
+        if let Some((plugin, function)) = plain_names(request.method(), request.uri().path()) {
+            let (plugin, function) = (plugin.to_owned(), function.to_owned());
+            let front = self.front.clone();
+            return Box::pin(
+                async move { Ok(called(&front, plugin, function, request).await.map(Either::Left)) },
+            );
+        }
+        let router = TowerToHyperService::new(self.router.clone());
+        Box::pin(async move {
+            let response = router.call(request.map(axum::body::Body::new)).await?;
+            Ok(response.map(Either::Right))
+        })
+    }
+}
+
+/// Plugin and function of a call, if it is one without escapes in its path.
+fn plain_names<'a>(method: &Method, path: &'a str) -> Option<(&'a str, &'a str)> {
+    let names = path.strip_prefix("/v1/call/").filter(|names| method == Method::POST && !names.contains('%'));
+    let (plugin, function) = names?.split_once('/')?;
+    let plain = !plugin.is_empty() && !function.is_empty() && !function.contains('/');
+    plain.then_some((plugin, function))
+}
+
+fn router(front: Front) -> Router {
     Router::new()
         .route("/v1/call/{plugin}/{function}", post(call))
         .route("/v1/plugins", get(plugins))
@@ -51,15 +114,10 @@ pub(crate) fn router(calls: Arc<dyn Calls>, metrics: Arc<Metrics>) -> Router {
         .route("/metrics", get(metrics_text))
         .fallback(async || Refusal::no_route().into_response())
         .method_not_allowed_fallback(async || Refusal::wrong_method().into_response())
-        .with_state(Front { calls, metrics })
+        .with_state(front)
 }
 
-/// The front for a TCP socket: the same, closed to what a browser's page could send.
-pub(crate) fn guarded(router: Router, address: SocketAddr) -> Router {
-    router.layer(middleware::from_fn(move |request, next| guard::check(address, request, next)))
-}
-
-/// One call: read within its deadline, answered by its deadline.
+/// One call whose path has escapes.
 async fn call(
     State(front): State<Front>,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -67,20 +125,30 @@ async fn call(
 ) -> Response {
     // A name that is not even text names nothing here.
     let Ok(Path((plugin, function))) = path else { return Refusal::no_route().into_response() };
-    let answer = Box::pin(answer(&*front.calls, plugin.clone(), function, request)).await;
-    let was_looked_up = answer.is_ok();
-    let (response, outcome) = reply::of(answer);
+    Box::pin(called(&front, plugin, function, request)).await.into_response()
+}
+
+/// One call: read within its deadline, answered by its deadline.
+async fn called<B: Body<Data = Bytes>>(
+    front: &Front,
+    plugin: String,
+    function: String,
+    request: hyper::Request<B>,
+) -> hyper::Response<Full<Bytes>> {
+    let asked = ask(&*front.calls, &plugin, function, request).await;
+    let was_looked_up = asked.is_ok();
+    let (response, outcome) = reply::of(asked);
     // A name that is not a plugin's must not become a label: a caller could make endless ones.
     let is_known = if was_looked_up { outcome != "UNKNOWN_PLUGIN" } else { front.knows(&plugin) };
     front.metrics.called(if is_known { &plugin } else { "" }, outcome);
     response
 }
 
-async fn answer(
+async fn ask<B: Body<Data = Bytes>>(
     calls: &dyn Calls,
-    plugin: String,
+    plugin: &str,
     function: String,
-    request: Request,
+    request: hyper::Request<B>,
 ) -> Result<Answer, Refusal> {
     let timeout = request::timeout(request.headers())?;
     let deadline = Instant::now() + timeout;
@@ -88,7 +156,7 @@ async fn answer(
         .await
         .unwrap_or_else(|_| Err(Refusal::body_too_slow()))?;
     let timeout = deadline.saturating_duration_since(Instant::now());
-    let call = calls.call(CallRequest { plugin, function, input, timeout });
+    let call = calls.call(CallRequest { plugin: plugin.to_owned(), function, input, timeout });
     let late = |_| Answer { tag: None, outcome: Err(CallFailure::Deadline) };
     Ok(timeout_at(deadline + request::GRACE, call).await.unwrap_or_else(late))
 }

@@ -94,6 +94,8 @@ pub(crate) struct Standing {
     pub(crate) metadata: v1::MetadataVersions,
     /// Every plugin that the host knows.
     pub(crate) plugins: BTreeMap<String, v1::PluginStatus>,
+    /// Nothing is started: the agent runs with --safe.
+    pub(crate) safe_mode: bool,
 }
 
 /// Whether there is a stream, for `agent status`.
@@ -270,6 +272,7 @@ impl Link {
             facts: Some(self.facts.clone()),
             labels: self.labels.clone().into_iter().collect(),
             plugins: standing.plugins.values().cloned().collect(),
+            safe_mode: standing.safe_mode,
         }
     }
 }

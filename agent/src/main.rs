@@ -15,6 +15,7 @@ mod link;
 mod logs;
 mod metrics;
 mod run;
+mod sandbox;
 mod serve;
 mod service;
 mod trial;
@@ -24,5 +25,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Nothing may come before it: in a worker this call never returns.
     fleetswap_host::run_worker_if_asked();
+    #[cfg(feature = "failpoints")]
+    if durable::list() {
+        return ExitCode::SUCCESS;
+    }
     cli::run()
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     calls: Family<Call, Counter>,
     swaps: Family<Plugin, Counter>,
     restarts: Family<Plugin, Counter>,
+    held: Family<Plugin, Gauge>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -39,7 +40,9 @@ impl Metrics {
         registry.register("calls", "Calls that were answered, by how they ended", calls.clone());
         registry.register("swaps", "Times that another release took over", swaps.clone());
         registry.register("worker_restarts", "Times that a worker ended unasked", restarts.clone());
-        Self { registry, calls, swaps, restarts }
+        let held = Family::default();
+        registry.register("plugin_held", "1 while an operator on the host holds the plugin", held.clone());
+        Self { registry, calls, swaps, restarts, held }
     }
 
     /// A call was answered. `plugin`: empty for a name that no plugin has.
@@ -55,6 +58,11 @@ impl Metrics {
     /// The worker of the plugin's active release ended unasked.
     pub(crate) fn restarted(&self, plugin: &str) {
         self.restarts.get_or_create(&Plugin { plugin: plugin.to_owned() }).inc();
+    }
+
+    /// Whether an operator on the host holds the plugin.
+    pub(crate) fn held(&self, plugin: &str, is_held: bool) {
+        self.held.get_or_create(&Plugin { plugin: plugin.to_owned() }).set(is_held.into());
     }
 
     /// Everything, as text.
@@ -76,9 +84,11 @@ mod tests {
         metrics.called("clock", "OK");
         metrics.swapped("clock");
         metrics.restarted("clock");
+        metrics.held("clock", true);
         let text = metrics.text().unwrap();
         assert!(text.contains("fleetswap_calls_total{plugin=\"clock\",outcome=\"OK\"} 2"), "{text}");
         assert!(text.contains("fleetswap_swaps_total{plugin=\"clock\"} 1"));
+        assert!(text.contains("fleetswap_plugin_held{plugin=\"clock\"} 1"));
         assert!(text.contains("fleetswap_worker_restarts_total{plugin=\"clock\"} 1"));
     }
 }

@@ -8,6 +8,8 @@ mod host;
 mod life;
 mod lives;
 mod narrate;
+mod orders;
+mod safe;
 mod task;
 mod teller;
 #[cfg(test)]
@@ -39,6 +41,8 @@ use host::HostRecord;
 use lives::Lives;
 #[cfg(test)]
 pub(crate) use lives::PLUGINS_MAX;
+pub(crate) use orders::{ANSWER_MAX as ORDER_MAX, Done, Orders, Refused, Verb};
+pub(crate) use safe::start as start_safe;
 
 /// Plugins of one host on trial at the same time.
 const TRIAL_SLOTS: usize = 1;
@@ -48,6 +52,8 @@ pub(crate) struct World {
     pub(crate) tools: Arc<Tools>,
     pub(crate) records: Records,
     pub(crate) registry: Arc<Registry>,
+    /// What operators on the host order.
+    pub(crate) orders: Orders,
     pub(crate) files: Files,
     /// The host's one trial slot.
     pub(crate) slot: Arc<Semaphore>,
@@ -60,13 +66,14 @@ pub(crate) struct World {
 }
 
 /// The running agent.
-#[derive(Debug)]
 pub(crate) struct Running {
-    registry: Arc<Registry>,
+    calls: Arc<dyn Calls>,
+    orders: Orders,
     stop: CancellationToken,
     teller: JoinHandle<()>,
     failures: mpsc::Receiver<Explained>,
-    host: HostRecord,
+    /// `None` in safe mode, which leaves it as it is.
+    host: Option<HostRecord>,
     /// Held, never read: it locks the state folder.
     _state: StateDir,
 }
@@ -80,11 +87,12 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Explained> {
     let mut host = HostRecord::open(parts.state.host_record()).map_err(|error| explain::durable(&error))?;
     let (failure, failures) = mpsc::channel(1);
     let (world, state) = world(parts, host.clean_stop(), failure)?;
-    let (registry, stop) = (Arc::clone(&world.registry), world.stop.clone());
+    let calls = Arc::clone(&world.registry) as Arc<dyn Calls>;
+    let (orders, stop) = (world.orders.clone(), world.stop.clone());
     let lives = resume(world, &mut host).await.map_err(|error| explain::durable(&error))?;
     teller::tell_highest(&lives, host.highest().max(lives.highest()));
     let teller = tokio::spawn(teller::run(lives, desired, host.clone()));
-    Ok(Running { registry, stop, teller, failures, host, _state: state })
+    Ok(Running { calls, orders, stop, teller, failures, host: Some(host), _state: state })
 }
 
 /// Every plugin has taken in how the last run ended before an end without a word counts as a kill: until then, a second
@@ -98,7 +106,12 @@ async fn resume(world: World, host: &mut HostRecord) -> Result<Lives, DurableErr
 impl Running {
     /// What the front calls.
     pub(crate) fn calls(&self) -> Arc<dyn Calls> {
-        Arc::clone(&self.registry) as Arc<dyn Calls>
+        Arc::clone(&self.calls)
+    }
+
+    /// Where operators on the host give their orders.
+    pub(crate) fn orders(&self) -> Orders {
+        self.orders.clone()
     }
 
     /// Waits until the agent can't go on.
@@ -116,7 +129,8 @@ impl Running {
             tracing::error!(%error, "the agent's loop did not end in order");
             return;
         }
-        if let Err(error) = self.host.set_clean_stop(true) {
+        let Some(host) = &mut self.host else { return };
+        if let Err(error) = host.set_clean_stop(true) {
             tracing::error!(%error, "the next start will take this end for a kill");
         }
     }
@@ -127,9 +141,20 @@ fn world(
     clean_stop: bool,
     failures: mpsc::Sender<Explained>,
 ) -> Result<(World, StateDir), Explained> {
-    let Parts { state, trust, allow_dev_trust, fetcher, limits, logs, metrics, facts, desired: _, standing } =
-        parts;
-    let host = fleetswap_host::Launcher::start().map_err(|error| no_launcher(&error))?;
+    let Parts {
+        state,
+        trust,
+        allow_dev_trust,
+        fetcher,
+        limits,
+        sandbox,
+        logs,
+        metrics,
+        facts,
+        desired: _,
+        standing,
+    } = parts;
+    let host = fleetswap_host::Launcher::start_within(sandbox.cgroup).map_err(|error| no_launcher(&error))?;
     let shelf = Shelf { manifests: state.manifests(), blobs: state.blobs(), platform: facts.platform };
     if let Ok(trusted) = fleetswap_trust::trusted(&trust) {
         standing.send_modify(|standing| standing.metadata = convert::versions(trusted.versions()));
@@ -140,7 +165,7 @@ fn world(
         trust,
         allow_dev_trust,
         rules: Rules { platform: Some(native_platform()), glibc: Glibc::parse(&facts.glibc) },
-        launch: Arc::new(Launcher { host, limits, logs: logs.clone() }),
+        launch: Arc::new(Launcher { host, limits, level: sandbox.level, logs: logs.clone() }),
         standing,
         metrics,
         logs,
@@ -150,6 +175,7 @@ fn world(
         tools: Arc::new(tools),
         records: state.records(),
         registry: Arc::default(),
+        orders: Orders::default(),
         files: Files::new(shelf),
         slot: Arc::new(Semaphore::new(TRIAL_SLOTS)),
         boot_id: facts.boot_id,

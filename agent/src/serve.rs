@@ -2,14 +2,10 @@
 
 mod socket;
 
-use std::{io, time::Duration};
+use std::{convert::Infallible, error::Error, io, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::Service};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -54,8 +50,35 @@ impl Accept for TcpListener {
     }
 }
 
-/// Serves until `stop`; then accepts nothing more, and returns when the requests in flight have their answers.
-pub(crate) async fn serve(mut listener: impl Accept, router: Router, stop: CancellationToken) {
+/// What answers requests.
+pub(crate) trait Answers:
+    Service<Request<Incoming>, Response = Response<Self::Out>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+    /// The body of an answer.
+    type Out: hyper::body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+}
+
+impl<S, B> Answers for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: hyper::body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type Out = B;
+}
+
+/// Serves each connection with what `greet` gives it, until `stop`; then accepts nothing more, and returns when the
+/// requests in flight have their answers.
+pub(crate) async fn serve<L: Accept, A: Answers>(
+    mut listener: L,
+    greet: impl Fn(&L::Stream) -> A + Send,
+    stop: CancellationToken,
+) {
     let connections = TaskTracker::new();
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -69,7 +92,8 @@ pub(crate) async fn serve(mut listener: impl Accept, router: Router, stop: Cance
         };
         match accepted {
             (place, Ok(stream)) => {
-                let connection = connection(stream, router.clone(), stop.clone());
+                let answers = greet(&stream);
+                let connection = connection(stream, answers, stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -88,12 +112,12 @@ pub(crate) async fn serve(mut listener: impl Accept, router: Router, stop: Cance
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    router: Router,
+    answers: impl Answers,
     stop: CancellationToken,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = http.serve_connection(TokioIo::new(stream), answers);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -208,11 +208,11 @@ impl Service {
                 Ok(guard) => guard,
                 Err(error) => return self.turned_away(error),
             };
-            let live = Arc::clone(&guard);
             let outcome = ask(&guard, &request, deadline).await;
             let Err(CallError::Died { written, .. }) = outcome else {
-                return answer(&live, &request, outcome);
+                return answer(&guard, &request, outcome);
             };
+            let live = Arc::clone(&guard);
             self.worker_gone(&live);
             // The dead worker's count must fall before the call waits for the next one.
             drop(guard);
@@ -239,7 +239,7 @@ impl Service {
                 Standing::Stopping => CallFailure::Stopping,
             },
         };
-        Answer { tag: self.live().map(|live| live.tag.clone()), outcome: Err(failure) }
+        Answer { tag: self.live().map(|live| Arc::clone(&live.tag)), outcome: Err(failure) }
     }
 
     /// As `GET /v1/plugins` shows it; `None` if nothing runs here.
@@ -288,13 +288,13 @@ fn is_idempotent(live: &Live, function: &str) -> bool {
 
 fn answer(live: &Live, request: &CallRequest, outcome: Result<Bytes, CallError>) -> Answer {
     match outcome {
-        Ok(output) => Answer { tag: Some(live.tag.clone()), outcome: Ok(output) },
+        Ok(output) => Answer { tag: Some(Arc::clone(&live.tag)), outcome: Ok(output) },
         Err(error) => failed(live, failure(request, error)),
     }
 }
 
 fn failed(live: &Live, failure: CallFailure) -> Answer {
-    Answer { tag: Some(live.tag.clone()), outcome: Err(failure) }
+    Answer { tag: Some(Arc::clone(&live.tag)), outcome: Err(failure) }
 }
 
 fn failure(request: &CallRequest, error: CallError) -> CallFailure {

@@ -5,9 +5,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -16,7 +15,7 @@ use std::{
 use fleetswap_trust::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::durable;
+use crate::durable::{self, Kind};
 
 /// Largest blob, in bytes.
 pub(crate) const BLOB_MAX: u64 = 256 * 1024 * 1024;
@@ -118,11 +117,12 @@ impl Blobs {
     pub(crate) fn open(data_dir: &Path, now: SystemTime) -> io::Result<Self> {
         let folder = data_dir.join("blobs");
         durable::create_folder(&folder, 0o700)?;
+        durable::settle(Kind::Blob, &folder)?;
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             let old = now.duration_since(entry.metadata()?.modified()?).is_ok_and(|age| age > PART_AGE_MAX);
             if old && entry.path().extension().is_some_and(|end| end == PART) {
-                durable::remove(&entry.path())?;
+                durable::remove(Kind::Blob, &entry.path())?;
             }
         }
         Ok(Self { folder, uploading: Arc::default() })
@@ -153,8 +153,9 @@ impl Blobs {
                 Err(BlobError::Mismatch { sha256 })
             };
         }
-        let (file, hasher) = reopen(&self.part(sha256), offset)?;
-        Ok(Upload { state: State::Open { file, hasher, written: offset }, length, claim })
+        let path = self.part(sha256);
+        let (file, hasher) = reopen(&path, offset)?;
+        Ok(Upload { state: State::Open { file, path, hasher, written: offset }, length, claim })
     }
 
     /// Stores a small blob whole.
@@ -222,6 +223,7 @@ enum State {
     Done,
     Open {
         file: File,
+        path: PathBuf,
         hasher: Sha256,
         written: u64,
     },
@@ -230,12 +232,12 @@ enum State {
 impl Upload {
     /// Takes the next bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
-        let State::Open { file, hasher, written } = &mut self.state else { return Ok(()) };
+        let State::Open { file, path, hasher, written } = &mut self.state else { return Ok(()) };
         let after = *written + bytes.len() as u64;
         if after > self.length {
             return Err(self.claim.refuse());
         }
-        file.write_all(bytes)?;
+        durable::append(Kind::Blob, file, path, (bytes, *written))?;
         hasher.update(bytes);
         *written = after;
         Ok(())
@@ -244,18 +246,18 @@ impl Upload {
     /// Ends the upload. If all bytes are here, they are checked and made durable under the blob's name before this
     /// returns; else the part stays.
     pub(crate) fn finish(self) -> Result<Stat, BlobError> {
-        let State::Open { file, hasher, written } = self.state else {
+        let State::Open { file, path, hasher, written } = self.state else {
             return Ok(Stat { complete: true, offset: self.length });
         };
         if written < self.length {
-            durable::sync(&file)?;
+            // Not synced: what a crash takes is sent again, and wrong bytes are found out at the end.
             return Ok(Stat { complete: false, offset: written });
         }
         let Claim { blobs, sha256 } = &self.claim;
         if hasher.finalize()[..] != sha256.bytes() {
             return Err(self.claim.refuse());
         }
-        durable::commit(&file, &blobs.part(*sha256), &blobs.path(*sha256))?;
+        durable::commit(Kind::Blob, &file, &path, &blobs.path(*sha256))?;
         Ok(Stat { complete: true, offset: written })
     }
 }
@@ -269,7 +271,7 @@ struct Claim {
 impl Claim {
     /// Throws the part away: no byte of it can be trusted.
     fn refuse(&self) -> BlobError {
-        match durable::remove(&self.blobs.part(self.sha256)) {
+        match durable::remove(Kind::Blob, &self.blobs.part(self.sha256)) {
             Ok(()) => BlobError::Mismatch { sha256: self.sha256 },
             Err(error) => error.into(),
         }
@@ -292,9 +294,8 @@ fn length(path: &Path) -> io::Result<Option<u64>> {
 
 /// Opens a part, cuts it at `offset`, and hashes what stays.
 fn reopen(part: &Path, offset: u64) -> io::Result<(File, Sha256)> {
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(part)?;
-    file.set_len(offset)?;
+    let mut file = durable::open(Kind::Blob, part, 0o600)?;
+    durable::cut(Kind::Blob, &file, part, offset)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; READ_SIZE];
     loop {

@@ -18,5 +18,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // A worker process is this program again; it must get here before any thread or runtime does.
     fleetswap_host::run_worker_if_asked();
+    #[cfg(feature = "failpoints")]
+    if durable::list() {
+        return ExitCode::SUCCESS;
+    }
     cli::run()
 }

@@ -87,6 +87,8 @@ impl Published {
         require_initialised(data_dir)?;
         let folder = data_dir.join(FOLDER);
         let timestamper = Timestamper::open(data_dir)?;
+        durable::settle(durable::Kind::Metadata, &folder)
+            .map_err(|error| no_data_dir(data_dir, &error, true))?;
         let store = FileStore { folder };
         if !store.state().is_file() {
             Box::pin(take_over(&store, &timestamper, now)).await?;
@@ -166,6 +168,7 @@ impl Published {
 
     /// Signs anew that what is current is current. The caller keeps publishes out meanwhile.
     pub(crate) async fn renew(&self, now: SystemTime) -> Result<(), Explained> {
+        durable::Moment::BeforeRenewal.pass();
         let current = self.current();
         let files = (current.targets(), current.snapshot());
         let next = verify(&current.stored, &self.timestamper, files, now).await?;
@@ -303,7 +306,7 @@ impl TrustedStore for FileStore {
         let rest = stored.encode();
         let mut bytes = format!("{}\n", Digest::of(&rest)).into_bytes();
         bytes.extend(rest);
-        Ok(durable::write(&self.state(), &bytes, PUBLIC_MODE)?)
+        Ok(durable::write(durable::Kind::Metadata, &self.state(), &bytes, PUBLIC_MODE)?)
     }
 }
 

@@ -8,7 +8,9 @@ mod fleet;
 mod process;
 mod surroundings;
 
-pub use binaries::{Binaries, Plugin, build_c_examples, build_workspace, compile_c, repository};
+pub use binaries::{
+    Binaries, FAILPOINTS_BUILD, Plugin, build_c_examples, build_workspace, compile_c, repository,
+};
 pub use caller::{CallError, Caller, Reply};
 pub use command::Outcome;
 pub use conductor::{Conductor, Order};

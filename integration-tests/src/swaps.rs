@@ -15,7 +15,7 @@ use crate::{
 const GOOD: [&str; 3] = ["1.0.0", "1.1.0", "1.2.0"];
 /// Of ten swaps so many are made to fail.
 pub const FAILING_OF_TEN: u32 = 3;
-/// Time that a release must stay healthy before it is committed, in milliseconds.
+/// Time that a release must stay healthy unless somebody sets another one, in milliseconds.
 const MIN_HEALTHY_MS: u64 = 50;
 /// Longer than a red check takes to be seen.
 const UNTIL_RED_MS: u64 = 10_000;
@@ -64,6 +64,8 @@ pub struct Series {
     pub fleet: Fleet,
     /// Its conductor.
     pub conductor: Conductor,
+    /// Time that a good release must stay healthy before it is committed, in milliseconds.
+    pub min_healthy_ms: u64,
     kind: Kind,
     good: Vec<Release>,
     bad: Vec<(Failing, Release)>,
@@ -110,7 +112,7 @@ impl Series {
         let text = fs::read_to_string(&config)?;
         fs::write(&config, text.replace("[front]\n", "[front]\nlisten = \"127.0.0.1:0\"\n"))?;
         let conductor = Conductor::take_over(&mut fleet, 0).await?;
-        Ok(Self { fleet, conductor, kind, good, bad, made: 0 })
+        Ok(Self { fleet, conductor, min_healthy_ms: MIN_HEALTHY_MS, kind, good, bad, made: 0 })
     }
 
     /// Both doors of the host's front.
@@ -178,7 +180,7 @@ impl Series {
         let release = self.good[0].clone();
         // After the newest comes the oldest.
         let rollback = release.version == GOOD[0];
-        let order = Order { release, rollback, min_healthy_ms: MIN_HEALTHY_MS };
+        let order = Order { release, rollback, min_healthy_ms: self.min_healthy_ms };
         let trial = self.conductor.order(&order).await?;
         match trial.state() {
             HostState::Committed if trial.state_lost.is_empty() => {

@@ -14,8 +14,9 @@ use super::{
     refusal::{Called, Refused},
 };
 use crate::{
-    control::{ErrorReply, LogReply, Status},
+    control::{ErrorReply, LogReply, Ordered, OverrideReply, Status, word},
     front::{RELEASE_HEADER, TIMEOUT_HEADER, VERSION_HEADER},
+    run::{ORDER_MAX, Verb},
 };
 
 /// Longest wait for the daemon's answer about itself.
@@ -64,6 +65,22 @@ pub(super) async fn follow(socket: &Path, plugin: &str, count: u32) -> Result<Re
         return Ok(response);
     }
     Err(read::<Value>(response).await.err().unwrap_or_else(|| not_understood("it is no stream")))
+}
+
+/// Gives an order about a plugin; the daemon answers when it is durable, and a rollback when it is done.
+pub(super) async fn order(
+    socket: &Path,
+    verb: Verb,
+    (plugin, reason): (&str, String),
+) -> Result<OverrideReply, Explained> {
+    let url = format!("http://localhost/{}/{}", word(verb), escaped(plugin));
+    let body = serde_json::json!(Ordered { reason }).to_string();
+    let request = client(socket, Door::Control)?
+        .post(url)
+        .header("content-type", "application/json")
+        .timeout(ORDER_MAX.saturating_add(ANSWER_MAX))
+        .body(body);
+    read(request.send().await.map_err(|error| unreachable(socket, Door::Control, &error))?).await
 }
 
 /// `target`: plugin and function.

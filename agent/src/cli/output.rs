@@ -10,7 +10,7 @@ use std::{
 use fleetswap_proto::{Explained, for_terminal};
 use serde::Serialize;
 
-use super::{Form, failure::Failure};
+use super::{Form, failure::Failure, overrides};
 use crate::{
     control::{LogReply, Release, Status, Trial},
     logs::Line,
@@ -68,7 +68,14 @@ pub(super) fn json(value: &impl Serialize) -> String {
 }
 
 pub(super) fn status(status: &Status) -> String {
-    let mut text = format!("{} (agent {}, id {})\n", status.name, status.agent_version, status.host_id);
+    let mut text = String::new();
+    if status.safe_mode {
+        push(
+            &mut text,
+            "SAFE MODE: no plugin is started, callers get 503; restart the agent without --safe to go on",
+        );
+    }
+    push(&mut text, &format!("{} (agent {}, id {})", status.name, status.agent_version, status.host_id));
     let controller = &status.controller;
     let link = match (controller.connected, controller.last_error.as_str()) {
         (true, _) => format!("connected, version {}", controller.version),
@@ -76,6 +83,7 @@ pub(super) fn status(status: &Status) -> String {
         (false, error) => format!("not connected: {error}"),
     };
     push(&mut text, &format!("controller {}  {link}", controller.address));
+    push(&mut text, &format!("sandbox {}", status.sandbox.line()));
     if status.plugins.is_empty() {
         push(&mut text, "no plugins yet");
         return text;
@@ -92,6 +100,10 @@ pub(super) fn status(status: &Status) -> String {
             &mut text,
             &format!("{:<16} {:<12} {active:<28} {previous:<28} {trial}", plugin.plugin, plugin.service),
         );
+        if let Some(it) = &plugin.local_override {
+            let undo = format!("agent release {} --reason TEXT", plugin.plugin);
+            push(&mut text, &format!("  HELD: {}\n  undo: {undo}", overrides::standing(it)));
+        }
         if !plugin.functions.is_empty() {
             push(&mut text, &format!("  functions: {}", plugin.functions.join(", ")));
         }

@@ -137,6 +137,10 @@ impl Called<'_> {
                 "its worker can't be kept alive; the function did not run".to_owned(),
                 format!("look at agent status and {logs}; try again when it serves"),
             ),
+            "AGENT_SAFE_MODE" => (
+                "the agent was started with --safe, so nothing is loaded; the function did not run".to_owned(),
+                "whoever keeps this host restarts the agent without --safe; agent status says how it stands".to_owned(),
+            ),
             "AGENT_STOPPING" => (
                 "an agent that stops takes no new calls; the function did not run".to_owned(),
                 "try again when the agent runs again".to_owned(),
@@ -219,6 +223,7 @@ mod tests {
             "PLUGIN_DOWN",
             "DEADLINE_EXCEEDED",
             "AGENT_STOPPING",
+            "AGENT_SAFE_MODE",
             "PLUGIN_ERROR",
         ] {
             assert_ne!(of(code).why, rest, "{code}");

@@ -18,7 +18,11 @@ use crate::serve::{bind_unix, serve};
 fn served(dir: &Path, router: Router) -> PathBuf {
     let socket = dir.join("sock");
     let listener = bind_unix(&socket, 0o600, None).unwrap();
-    tokio::spawn(serve(listener, router, CancellationToken::new()));
+    tokio::spawn(serve(
+        listener,
+        hyper_util::service::TowerToHyperService::new(router),
+        CancellationToken::new(),
+    ));
     socket
 }
 
@@ -29,7 +33,14 @@ fn the_arguments_are_consistent() {
 
 #[test]
 fn each_command_takes_config_and_output() {
-    for line in ["daemon", "status", "call clock time {}", "logs clock", "logs clock -f -n 3"] {
+    for line in [
+        "daemon --safe",
+        "status",
+        "call clock time {}",
+        "logs clock",
+        "logs clock -f -n 3",
+        "hold clock --reason x",
+    ] {
         let words = format!("agent {line} --config /x/agent.toml -o json");
         let command = Cli::try_parse_from(words.split(' ')).unwrap().command;
         assert_eq!(command.common().config, Path::new("/x/agent.toml"), "{line}");
@@ -49,6 +60,9 @@ fn wrong_arguments_are_a_usage_error() {
         "agent call clock",
         "agent status -o yaml",
         "agent status x",
+        "agent hold clock",
+        "agent rollback --reason x",
+        "agent status --safe",
         &long,
     ] {
         let error = Cli::try_parse_from(line.split(' ')).unwrap_err();

@@ -31,7 +31,8 @@ fn no_command() -> Explained {
         "USAGE",
         "no command was given",
         "`agent` by itself does nothing",
-        "`agent daemon` runs the daemon; `agent status`, `agent call` and `agent logs` ask it; `agent --help` says more",
+        "`agent daemon` runs the daemon; `agent status`, `agent call` and `agent logs` ask it; `agent hold`, `agent release` \
+         and `agent rollback` steer it by hand; `agent --help` says more",
     )
 }
 

@@ -55,6 +55,7 @@ pub(super) struct Sandbox {
 pub(super) struct Limits {
     pub(super) memory_mib: Option<Spanned<i64>>,
     pub(super) threads: Option<Spanned<i64>>,
+    pub(super) cpu_percent: Option<Spanned<i64>>,
     pub(super) files: Option<Spanned<i64>>,
     pub(super) load_timeout_ms: Option<Spanned<i64>>,
     pub(super) control_timeout_ms: Option<Spanned<i64>>,

@@ -28,11 +28,12 @@ listen = "[::1]:8080"
 socket = "/run/c.sock"
 
 [sandbox]
-min = "standard"
+min = "strict"
 
 [limits]
 memory_mib = 256
 threads = 32
+cpu_percent = 150
 files = 100
 load_timeout_ms = 7000
 control_timeout_ms = 8000
@@ -56,7 +57,7 @@ fn defaults_fill_what_a_short_file_leaves_out() {
     assert_eq!(config.front.socket, Path::new("/run/fleetswap/front.sock"));
     assert_eq!(config.front.mode, 0o660);
     assert_eq!(config.control_socket, Path::new("/run/fleetswap/control.sock"));
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!((config.limits, config.sandbox_min), (Limits::default(), Level::Standard));
     assert!(!config.allow_dev_trust && config.mirrors.is_empty() && config.labels.is_empty());
 }
 
@@ -73,11 +74,13 @@ fn every_key_is_read() {
         memory_bytes: 256 << 20,
         threads: 32,
         open_files: 100,
+        cpu_percent: Some(150),
         load_timeout: Duration::from_secs(7),
         control_timeout: Duration::from_secs(8),
         state_timeout: Duration::from_secs(9),
         ..Limits::default()
     };
+    assert_eq!(config.sandbox_min, Level::Strict);
     assert_eq!(config.limits, limits);
 }
 

@@ -1,10 +1,12 @@
 //! How the host stands, as `agent status` shows it.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use fleetswap_proto::v1;
 use serde::{Deserialize, Serialize};
 
 use super::Sources;
-use crate::calls::PluginInfo;
+use crate::{calls::PluginInfo, sandbox::Told};
 
 /// The whole status.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -13,9 +15,15 @@ pub(crate) struct Status {
     pub(crate) name: String,
     pub(crate) host_id: String,
     pub(crate) agent_version: String,
+    /// The agent runs with --safe: no plugin is started.
+    #[serde(default)]
+    pub(crate) safe_mode: bool,
     pub(crate) controller: Controller,
     pub(crate) generation: Generation,
     pub(crate) metadata: Metadata,
+    /// How plugins are kept.
+    #[serde(default)]
+    pub(crate) sandbox: Told,
     pub(crate) plugins: Vec<Plugin>,
 }
 
@@ -55,10 +63,27 @@ pub(crate) struct Plugin {
     /// The running trial, or the verdict of the last one.
     pub(crate) trial: Option<Trial>,
     pub(crate) denied: Vec<Denied>,
+    /// What an operator on this host has ordered.
+    #[serde(default)]
+    pub(crate) local_override: Option<LocalOverride>,
     /// What can be called now.
     pub(crate) functions: Vec<String>,
     /// Process id of the worker that answers.
     pub(crate) worker_pid: Option<u32>,
+}
+
+/// What an operator on this host has ordered.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LocalOverride {
+    /// `HOLD`, `ROLLING_BACK` or `ROLLED_BACK`.
+    pub(crate) kind: String,
+    pub(crate) reason: String,
+    /// A user of this host.
+    pub(crate) by: String,
+    /// RFC 3339.
+    pub(crate) since: String,
+    /// What answered callers before a rollback.
+    pub(crate) from: Option<Release>,
 }
 
 /// A release.
@@ -118,6 +143,7 @@ impl Status {
             name: sources.name.clone(),
             host_id: sources.host_id.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            safe_mode: standing.safe_mode,
             controller: Controller {
                 address: sources.controller.clone(),
                 connected: link.connected,
@@ -131,13 +157,14 @@ impl Status {
                 snapshot: standing.metadata.snapshot,
                 targets: standing.metadata.targets,
             },
+            sandbox: sources.sandbox.clone(),
             plugins: plugins.map(|status| Plugin::of(info(&status.plugin), status)).collect(),
         }
     }
 }
 
 impl Plugin {
-    fn of(info: Option<&PluginInfo>, status: v1::PluginStatus) -> Self {
+    pub(super) fn of(info: Option<&PluginInfo>, status: v1::PluginStatus) -> Self {
         let service = status.service().as_str_name().trim_start_matches("SERVICE_STATE_");
         Self {
             service: service.to_owned(),
@@ -145,6 +172,7 @@ impl Plugin {
             previous: status.previous.map(Release::from),
             trial: status.trial.map(Trial::from),
             denied: status.denied.into_iter().map(Denied::from).collect(),
+            local_override: status.local_override.map(LocalOverride::from),
             plugin: status.plugin,
             functions: info.map(|info| info.functions.clone()).unwrap_or_default(),
             worker_pid: info.and_then(|info| info.worker_pid),
@@ -155,6 +183,22 @@ impl Plugin {
 impl From<v1::Release> for Release {
     fn from(release: v1::Release) -> Self {
         Self { version: release.version, revision: release.revision, release_id: release.release_id }
+    }
+}
+
+impl Trial {
+    /// Whether callers notice it already.
+    pub(crate) fn is_past_its_switch(&self) -> bool {
+        matches!(self.state.as_str(), "SWITCHING" | "PROBATION" | "ROLLING_BACK")
+    }
+}
+
+impl From<v1::LocalOverride> for LocalOverride {
+    fn from(it: v1::LocalOverride) -> Self {
+        let kind = it.kind().as_str_name().trim_start_matches("LOCAL_OVERRIDE_KIND_").to_owned();
+        let since = UNIX_EPOCH.checked_add(Duration::from_millis(it.since_ms)).unwrap_or(UNIX_EPOCH);
+        let since = humantime::format_rfc3339_seconds(since).to_string();
+        Self { kind, reason: it.reason, by: it.by, since, from: it.from.map(Release::from) }
     }
 }
 

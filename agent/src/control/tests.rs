@@ -70,8 +70,10 @@ fn sources() -> Sources {
         host_id: "id".to_owned(),
         controller: "127.0.0.1:7443".to_owned(),
         calls: Arc::new(NoCalls),
+        orders: Orders::default(),
         standing: watch::channel(standing).1,
         link: watch::channel(link).1,
+        sandbox: Told { level: "strict".to_owned(), ..Told::default() },
         logs: Logs::default(),
         stop: CancellationToken::new(),
     }
@@ -98,6 +100,7 @@ async fn the_status_tells_of_link_plugins_and_the_last_trial() {
         (status.controller.connected, status.controller.last_error.as_str()),
         (false, "no connection")
     );
+    assert_eq!(status.sandbox.level, "strict");
     let plugin = &status.plugins[0];
     assert_eq!((plugin.service.as_str(), plugin.functions.as_slice()), ("SERVING", &["time".to_owned()][..]));
     assert_eq!(plugin.active.as_ref().unwrap().version, "1.0.0");

@@ -11,7 +11,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{DurableError, atomic_write, read};
+use super::{DurableError, Kind, Operation, Point, points::Copy as Which, read, replace, sync_folder};
 
 /// First word of every copy.
 const MAGIC: &str = "fleetswap-record";
@@ -37,7 +37,7 @@ impl Records {
 
     /// The record of one plugin. `plugin` must be a valid plugin name: it becomes a file name.
     pub(crate) fn of(&self, plugin: &str) -> Record {
-        Record::new(&self.dir, plugin)
+        Record::new(&self.dir, plugin, Kind::Record)
     }
 
     /// The plugins that have a record.
@@ -64,7 +64,9 @@ impl Records {
 /// One record: the files `NAME.a` and `NAME.b`.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
+    dir: PathBuf,
     copies: [PathBuf; 2],
+    kind: fn(Which) -> Kind,
     max: u64,
 }
 
@@ -77,8 +79,9 @@ enum Copy {
 }
 
 impl Record {
-    pub(super) fn new(dir: &Path, name: &str) -> Self {
-        Self { copies: ["a", "b"].map(|copy| dir.join(format!("{name}.{copy}"))), max: RECORD_MAX }
+    pub(super) fn new(dir: &Path, name: &str, kind: fn(Which) -> Kind) -> Self {
+        let copies = ["a", "b"].map(|copy| dir.join(format!("{name}.{copy}")));
+        Self { dir: dir.to_owned(), copies, kind, max: RECORD_MAX }
     }
 
     /// The same with another bound, in bytes.
@@ -145,7 +148,11 @@ impl Record {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), DurableError> {
-        self.copies.iter().try_for_each(|copy| atomic_write(copy, bytes))
+        // One after the other: at any moment one of them is whole. One sync of the folder makes both names certain.
+        let [first, second] = [(self.kind)(Which::A), (self.kind)(Which::B)];
+        replace(first, &self.copies[0], bytes)?;
+        replace(second, &self.copies[1], bytes)?;
+        sync_folder(Point(second, Operation::SyncFolder), &self.dir)
     }
 
     fn read(&self, copy: usize) -> Result<Copy, DurableError> {

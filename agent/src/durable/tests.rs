@@ -52,14 +52,14 @@ fn the_host_id_is_made_once() {
 }
 
 #[test]
-fn an_atomic_write_leaves_no_second_file() {
+fn a_file_is_replaced_and_nothing_else_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
-    atomic_write(&path, b"one").unwrap();
-    atomic_write(&path, b"two").unwrap();
+    replace(Kind::Format, &path, b"one").unwrap();
+    replace(Kind::Format, &path, b"two").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"two");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    let error = atomic_write(&dir.path().join("none/x"), b"").unwrap_err();
+    let error = replace(Kind::Format, &dir.path().join("none/x"), b"").unwrap_err();
     assert_eq!(error.code(), "STATE_DIR_FAILED");
 }
 
@@ -103,4 +103,14 @@ fn only_named_files_are_kept() {
     blobs.keep_only(&BTreeSet::from([kept])).unwrap();
     assert!(blobs.path(kept).exists() && blobs.part(kept).exists());
     assert!(!blobs.path(dropped).exists() && !blobs.part(dropped).exists());
+}
+
+#[test]
+fn a_blob_that_would_fill_the_disk_is_refused_before_a_byte_is_written() {
+    let (_dir, state) = opened();
+    let (blobs, name) = (state.blobs(), Digest::of(b"huge"));
+    let error = blobs.require_room(name, u64::MAX / 2).unwrap_err();
+    assert_eq!(error.code(), "DISK_FULL");
+    assert!(!blobs.part(name).exists());
+    blobs.require_room(name, 1).unwrap();
 }

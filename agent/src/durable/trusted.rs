@@ -7,7 +7,7 @@ use std::{
 
 use fleetswap_trust::{StoreError, Stored, TrustError, TrustedStore};
 
-use super::{DurableError, read, records::Record};
+use super::{DurableError, Kind, read, records::Record};
 
 /// Largest stored trust, in bytes: a bundle has at most 4 MiB, and text grows when it is put into JSON.
 const TRUSTED_MAX: u64 = 16 * 1024 * 1024;
@@ -23,7 +23,7 @@ pub(crate) struct TrustDir {
 
 impl TrustDir {
     pub(super) fn new(dir: &Path, trust_root: &Path) -> Self {
-        let record = Record::new(dir, "trusted").at_most(TRUSTED_MAX);
+        let record = Record::new(dir, "trusted", Kind::Trusted).at_most(TRUSTED_MAX);
         Self { record, trust_root: trust_root.to_owned() }
     }
 

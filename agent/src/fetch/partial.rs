@@ -2,13 +2,7 @@
 //!
 //! All work on the disk is done away from the threads that serve callers.
 
-use std::{
-    fs::{File, OpenOptions},
-    io, mem,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 use fleetswap_trust::Digest;
@@ -17,7 +11,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use crate::durable::{Contents, DurableError};
+use crate::durable::{Contents, DurableError, Part};
 
 /// So many bytes that came are written at the latest; fewer whenever the source makes us wait.
 const PENDING_MAX: u64 = 1024 * 1024;
@@ -59,8 +53,7 @@ impl Disk {
 #[derive(Debug)]
 pub(super) struct Partial {
     disk: Disk,
-    file: Arc<File>,
-    path: PathBuf,
+    file: Arc<Part>,
     written: u64,
     pending: Vec<Bytes>,
     pending_bytes: u64,
@@ -69,17 +62,9 @@ pub(super) struct Partial {
 impl Partial {
     /// Opens what an earlier try left, or an empty file. One that is longer than the blob starts anew.
     pub(super) async fn open(disk: &Disk, sha256: Digest, whole: u64) -> Result<Self, DurableError> {
-        let opened = disk.run(move |blobs| {
-            let path = blobs.part(sha256);
-            let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-            match file.and_then(|file| Ok((file.metadata()?.len(), file))) {
-                Ok((written, file)) => Ok((path, written, Arc::new(file))),
-                Err(source) => Err(DurableError::Io { doing: "opening", path, source }),
-            }
-        });
-        let (path, written, file) = opened.await?;
-        let disk = disk.clone();
-        let mut partial = Self { disk, file, path, written, pending: Vec::new(), pending_bytes: 0 };
+        let (part, written) = disk.run(move |blobs| blobs.open_part(sha256)).await?;
+        let (disk, file) = (disk.clone(), Arc::new(part));
+        let mut partial = Self { disk, file, written, pending: Vec::new(), pending_bytes: 0 };
         if written > whole {
             partial.cut(0).await?;
         }
@@ -97,7 +82,7 @@ impl Partial {
         if length >= self.written {
             return Ok(());
         }
-        self.change("cutting", move |file| file.set_len(length)).await?;
+        self.change(move |file| file.cut(length)).await?;
         self.written = length;
         Ok(())
     }
@@ -119,9 +104,9 @@ impl Partial {
         if chunks.is_empty() {
             return Ok(());
         }
-        let written = self.change("writing", move |file| {
+        let written = self.change(move |file| {
             for chunk in chunks {
-                file.write_all_at(&chunk, at)?;
+                file.write_at(&chunk, at)?;
                 at += chunk.len() as u64;
             }
             Ok(())
@@ -133,12 +118,9 @@ impl Partial {
 
     async fn change(
         &self,
-        doing: &'static str,
-        change: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
+        change: impl FnOnce(&Part) -> Result<(), DurableError> + Send + 'static,
     ) -> Result<(), DurableError> {
-        let (file, path) = (Arc::clone(&self.file), self.path.clone());
-        let changed =
-            self.disk.run(move |_| change(&file).map_err(|source| DurableError::Io { doing, path, source }));
-        changed.await
+        let file = Arc::clone(&self.file);
+        self.disk.run(move |_| change(&file)).await
     }
 }

@@ -103,7 +103,11 @@ async fn mirror(answer: impl Fn(HeaderMap) -> Response + Clone + Send + Sync + '
             answer(request.headers().clone())
         }
     });
-    tokio::spawn(crate::serve::serve(listener, router, tokio_util::sync::CancellationToken::new()));
+    tokio::spawn(crate::serve::serve(
+        listener,
+        hyper_util::service::TowerToHyperService::new(router),
+        tokio_util::sync::CancellationToken::new(),
+    ));
     url.parse().unwrap()
 }
 

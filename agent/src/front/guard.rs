@@ -2,27 +2,15 @@
 
 use std::net::SocketAddr;
 
-use axum::{
-    extract::Request,
-    http::{
-        HeaderMap,
-        header::{HOST, ORIGIN},
-    },
-    middleware::Next,
-    response::{IntoResponse, Response},
+use axum::http::{
+    HeaderMap,
+    header::{HOST, ORIGIN},
 };
 
 use super::reply::Refusal;
 
-/// Passes on only what was sent to this address by its name, and by no foreign page.
-pub(super) async fn check(address: SocketAddr, request: Request, next: Next) -> Response {
-    match refusal(address, request.headers()) {
-        None => next.run(request).await,
-        Some(refusal) => refusal.into_response(),
-    }
-}
-
-fn refusal(address: SocketAddr, headers: &HeaderMap) -> Option<Refusal> {
+/// Why a request that was not sent to this address by its name, or by a foreign page, is not passed on.
+pub(super) fn refusal(address: SocketAddr, headers: &HeaderMap) -> Option<Refusal> {
     let own = [address.to_string(), format!("localhost:{}", address.port())];
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !own.iter().any(|own| own.eq_ignore_ascii_case(host)) {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
         header::{CONTENT_TYPE, RETRY_AFTER},
     },
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use bytes::Bytes;
+use http_body_util::Full;
 use serde::{Serialize, de::IgnoredAny};
 
 use super::{RELEASE_HEADER, TIMEOUT_HEADER, VERSION_HEADER, request::BODY_MAX};
@@ -18,6 +18,8 @@ use crate::calls::{Answer, CallFailure, ReleaseTag};
 
 /// Wait that a 503 advises when nothing better is known.
 const RETRY_SOON: Duration = Duration::from_secs(1);
+/// The same where a person has to act first.
+const RETRY_LATER: Duration = Duration::from_secs(60);
 
 /// An answer that is not the plugin's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +130,9 @@ impl From<CallFailure> for Refusal {
             CallFailure::Down { retry_after } => {
                 simple(StatusCode::SERVICE_UNAVAILABLE, "PLUGIN_DOWN").retry_after(retry_after)
             }
+            CallFailure::SafeMode => {
+                simple(StatusCode::SERVICE_UNAVAILABLE, "AGENT_SAFE_MODE").retry_after(RETRY_LATER)
+            }
             CallFailure::Deadline => simple(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
             CallFailure::Stopping => {
                 simple(StatusCode::SERVICE_UNAVAILABLE, "AGENT_STOPPING").retry_after(RETRY_SOON)
@@ -136,8 +141,8 @@ impl From<CallFailure> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
+impl Refusal {
+    pub(super) fn response(self) -> Response<Full<Bytes>> {
         let error = Error {
             code: self.code,
             plugin_code: self.plugin_code.as_deref(),
@@ -145,7 +150,10 @@ impl IntoResponse for Refusal {
             field: self.field.as_deref(),
             executed: self.executed,
         };
-        let mut response = (self.status, Json(Body { error })).into_response();
+        // Texts and names only: there is nothing in it that JSON can't say.
+        let body = serde_json::to_vec(&Body { error }).unwrap_or_default();
+        let mut response = with_body(body.into(), JSON);
+        *response.status_mut() = self.status;
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
@@ -154,9 +162,15 @@ impl IntoResponse for Refusal {
     }
 }
 
+impl IntoResponse for Refusal {
+    fn into_response(self) -> axum::response::Response {
+        self.response().into_response()
+    }
+}
+
 /// The response, and the outcome under which it is counted: a plugin's own codes are one, as they must not become
 /// labels.
-pub(super) fn of(answer: Result<Answer, Refusal>) -> (Response, &'static str) {
+pub(super) fn of(answer: Result<Answer, Refusal>) -> (Response<Full<Bytes>>, &'static str) {
     let (tag, outcome) = match answer {
         Ok(Answer { tag, outcome }) => (tag, outcome.map_err(Refusal::from)),
         Err(refusal) => (None, Err(refusal)),
@@ -165,7 +179,7 @@ pub(super) fn of(answer: Result<Answer, Refusal>) -> (Response, &'static str) {
         Ok(output) => (output_response(output), "OK"),
         Err(refusal) => {
             let code = refusal.code;
-            (refusal.into_response(), code)
+            (refusal.response(), code)
         }
     };
     if let Some(tag) = tag {
@@ -174,16 +188,24 @@ pub(super) fn of(answer: Result<Answer, Refusal>) -> (Response, &'static str) {
     (response, counted)
 }
 
-fn output_response(output: Bytes) -> Response {
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+fn output_response(output: Bytes) -> Response<Full<Bytes>> {
     let json = serde_json::from_slice::<IgnoredAny>(&output).is_ok();
-    let content_type = if json { "application/json" } else { "application/octet-stream" };
-    ([(CONTENT_TYPE, content_type)], output).into_response()
+    with_body(output, if json { JSON } else { BYTES })
+}
+
+fn with_body(body: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
 }
 
 fn add_tag(headers: &mut HeaderMap, tag: &ReleaseTag) {
     for (name, value) in [(RELEASE_HEADER, &tag.release_id), (VERSION_HEADER, &tag.version)] {
         if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
+            headers.insert(HeaderName::from_static(name), value);
         }
     }
 }

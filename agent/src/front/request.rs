@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use axum::{body::Body, http::HeaderMap};
+use axum::http::HeaderMap;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::body::Body;
 
 use super::reply::Refusal;
 
@@ -36,21 +37,31 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     }
 }
 
-/// The whole body.
-pub(super) async fn body(mut body: Body) -> Result<Bytes, Refusal> {
-    let mut bytes = BytesMut::new();
-    let mut length = 0_usize;
+/// The whole body. One that came in one piece is not copied.
+pub(super) async fn body<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, Refusal> {
+    let mut body = std::pin::pin!(body);
+    let (mut only, mut bytes, mut length) = (Bytes::new(), BytesMut::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Refusal::body_broken())?.into_data() else { continue };
+        let before = length;
         length = length.saturating_add(data.len());
         if length > DRAIN_MAX {
             break;
         }
-        if length <= BODY_MAX {
+        if before == 0 && length <= BODY_MAX {
+            only = data;
+        } else if length <= BODY_MAX {
+            if bytes.is_empty() {
+                bytes.extend_from_slice(&std::mem::take(&mut only));
+            }
             bytes.extend_from_slice(&data);
         }
     }
-    if length > BODY_MAX { Err(Refusal::body_too_large()) } else { Ok(bytes.freeze()) }
+    match length {
+        length if length > BODY_MAX => Err(Refusal::body_too_large()),
+        length if length == only.len() => Ok(only),
+        _ => Ok(bytes.freeze()),
+    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ impl Calls for Fixed {
         Box::pin(async {
             let Some(outcome) = outcome else { return std::future::pending().await };
             let tag = ReleaseTag { release_id: "ab12".to_owned(), version: "1.2.0".to_owned() };
-            Answer { tag: Some(tag), outcome }
+            Answer { tag: Some(Arc::new(tag)), outcome }
         })
     }
 
@@ -46,15 +46,15 @@ impl Calls for Fixed {
     }
 }
 
-/// A router whose calls all end like this; without an outcome they never end.
-fn front(outcome: Option<Result<Bytes, CallFailure>>) -> (Router, Arc<Fixed>, Arc<Metrics>) {
+/// A front whose calls all end like this; without an outcome they never end.
+fn front(outcome: Option<Result<Bytes, CallFailure>>) -> (Door, Arc<Fixed>, Arc<Metrics>) {
     let fixed = Arc::new(Fixed { outcome: Mutex::new(outcome), asked: Mutex::new(None) });
     let metrics = Arc::new(Metrics::new());
-    (router(fixed.clone(), metrics.clone()), fixed, metrics)
+    (Door::open(fixed.clone(), metrics.clone()), fixed, metrics)
 }
 
-async fn send(router: Router, request: Request) -> (StatusCode, axum::http::HeaderMap, Bytes) {
-    let response = hyper::service::Service::call(&TowerToHyperService::new(router), request).await.unwrap();
+async fn send(door: Door, request: Request) -> (StatusCode, axum::http::HeaderMap, Bytes) {
+    let response = door.call(request).await.unwrap();
     let (parts, body) = response.into_parts();
     (parts.status, parts.headers, body.collect().await.unwrap().to_bytes())
 }
@@ -113,6 +113,7 @@ async fn every_failure_has_its_status_and_code() {
         (died, 503, "WORKER_DIED"),
         (CallFailure::Down { retry_after }, 503, "PLUGIN_DOWN"),
         (CallFailure::Stopping, 503, "AGENT_STOPPING"),
+        (CallFailure::SafeMode, 503, "AGENT_SAFE_MODE"),
         (CallFailure::Deadline, 504, "DEADLINE_EXCEEDED"),
     ];
     for (failure, status, code) in cases {
@@ -239,7 +240,7 @@ async fn names_that_no_plugin_has_do_not_become_labels() {
 
 #[tokio::test]
 async fn on_tcp_a_foreign_host_is_refused() {
-    let guarded = guarded(front(Some(Ok(Bytes::new()))).0, "127.0.0.1:80".parse().unwrap());
+    let guarded = front(Some(Ok(Bytes::new()))).0.guarded("127.0.0.1:80".parse().unwrap());
     let mut request = post_call("/v1/call/clock/time", "{}");
     request.headers_mut().insert("host", "evil.example:80".parse().unwrap());
     let (status, _, body) = send(guarded.clone(), request).await;
@@ -269,7 +270,7 @@ async fn a_stop_waits_for_the_answer_in_flight() {
     let listener = crate::serve::bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let stop = tokio_util::sync::CancellationToken::new();
-    let server = tokio::spawn(crate::serve::serve(listener, slow, stop.clone()));
+    let server = tokio::spawn(crate::serve::serve(listener, TowerToHyperService::new(slow), stop.clone()));
     let caller = tokio::spawn(async move { reqwest::get(url).await.unwrap().text().await.unwrap() });
     in_flight.recv().await.unwrap();
     stop.cancel();

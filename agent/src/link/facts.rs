@@ -26,6 +26,10 @@ pub(crate) fn platform() -> String {
 
 /// A new one with every boot; empty where the kernel doesn't tell.
 fn boot_id() -> String {
+    #[cfg(feature = "failpoints")]
+    if let Some(faked) = fleetswap_faults::boot_id() {
+        return cut(&faked);
+    }
     cut(fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim())
 }
 

@@ -10,6 +10,8 @@ use super::Standing;
 const PLUGINS_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Longest text of a plugin in a hello that is cut, in bytes.
 const TEXT_TOLD: usize = 96;
+/// The same of an operator's order, whose reason follows in full.
+const ORDER_TOLD: usize = 24;
 /// Denied releases of a plugin in a hello that is cut: the newest.
 const DENIED_TOLD: usize = 1;
 
@@ -31,6 +33,11 @@ fn brief(status: &mut v1::PluginStatus) {
         cut(&mut denied.code);
         cut(&mut denied.reason);
     }
+    if let Some(local_override) = &mut status.local_override {
+        let v1::LocalOverride { reason, by, .. } = local_override;
+        [reason, by].into_iter().for_each(|text| text.truncate(text.floor_char_boundary(ORDER_TOLD)));
+        local_override.from = None;
+    }
     let Some(trial) = &mut status.trial else { return };
     cut(&mut trial.state_lost);
     let Some(failure) = &mut trial.failure else { return };
@@ -45,7 +52,7 @@ fn cut(text: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use fleetswap_update::{DENIED_MAX, LOG_TAIL_MAX, TEXT_MAX};
+    use fleetswap_update::{DENIED_MAX, LOG_TAIL_MAX, ORDERED_BY_MAX, REASON_MAX, TEXT_MAX};
 
     use super::*;
     use crate::run::PLUGINS_MAX;
@@ -92,6 +99,13 @@ mod tests {
             active: Some(release.clone()),
             previous: Some(release.clone()),
             trial: Some(trial),
+            local_override: Some(v1::LocalOverride {
+                kind: v1::LocalOverrideKind::RollingBack.into(),
+                reason: "r".repeat(REASON_MAX),
+                by: "b".repeat(ORDERED_BY_MAX),
+                since_ms: u64::MAX,
+                from: Some(release),
+            }),
             plugin,
         }
     }
@@ -99,7 +113,7 @@ mod tests {
     /// One for which there was no room: it never ran, and nothing of it is kept.
     fn turned_away(number: usize) -> v1::PluginStatus {
         let denied = Vec::new();
-        v1::PluginStatus { active: None, previous: None, denied, ..longest(number) }
+        v1::PluginStatus { active: None, previous: None, local_override: None, denied, ..longest(number) }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The loop of one plugin: wait for an event, step, save, do the work; its outcome is the next event.
 
+mod ordered;
+
 use std::{sync::Arc, time::Duration};
 
 use fleetswap_update::{
@@ -13,16 +15,19 @@ use tokio::{
 use super::{
     World,
     narrate::narrate,
+    orders::Asked,
     task::{Running, Starting, outcome_of, unless_it_panics},
     written::Written,
 };
 use crate::{
     clock, convert,
-    durable::DurableError,
+    durable::{DurableError, Moment},
     explain,
     service::{Live, Service, WorkerGone, disk},
     trial::{self, Bench},
 };
+
+use ordered::Open;
 
 /// Wait before a record that could not be saved is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
@@ -46,6 +51,9 @@ pub(super) struct Life {
     service: Arc<Service>,
     bench: Arc<Bench>,
     told: mpsc::Receiver<Told>,
+    ordered: mpsc::Receiver<Asked>,
+    /// Rollbacks that wait for their answer.
+    open: Vec<Open>,
     gone: mpsc::UnboundedReceiver<WorkerGone>,
     own: (mpsc::UnboundedSender<Own>, mpsc::UnboundedReceiver<Own>),
     permit: Option<OwnedSemaphorePermit>,
@@ -71,6 +79,7 @@ impl Life {
         world.registry.add(plugin.name().to_owned(), Arc::clone(&service));
         let written = Written::new(world.records.of(plugin.name()), plugin.clone());
         world.files.keep(plugin.name(), written.kept_with(&plugin));
+        let ordered = world.orders.inbox(plugin.name());
         let permit = plugin.trial().and_then(|_| Arc::clone(&world.slot).try_acquire_owned().ok());
         Self {
             world,
@@ -79,6 +88,8 @@ impl Life {
             service,
             bench: Arc::default(),
             told,
+            ordered,
+            open: Vec::new(),
             gone,
             own: mpsc::unbounded_channel(),
             permit,
@@ -107,6 +118,9 @@ impl Life {
                     // The teller may have stopped waiting.
                     let _ = done.send(());
                 }
+                Some(asked) = self.ordered.recv(), if !self.plugin.is_in_the_pause() => {
+                    self.take_order(asked).await;
+                }
                 () = wake(self.plugin.wakes_at()) => self.take(Fact::TimePassed).await,
                 () = sleep(SAVE_AGAIN), if self.is_unsaved() => self.take(Fact::TimePassed).await,
             }
@@ -124,6 +138,8 @@ impl Life {
                     self.take(Fact::Ready(live.installed.release.id)).await;
                 }
             }
+            // It was asked for before an operator ordered the way back, which doesn't wait for it.
+            Own::Slot(_) if self.plugin.is_on_local_way_back() => {}
             Own::Slot(permit) => {
                 self.permit = Some(permit);
                 self.doing = None;
@@ -162,12 +178,22 @@ impl Life {
             Fact::Trial { serial, .. } => Some(*serial),
             Fact::Started { .. } | Fact::Told(_) | Fact::SlotGranted | Fact::TimePassed => None,
             Fact::Ready(_) | Fact::Died(..) | Fact::StartFailed(..) | Fact::FilesLost(..) => None,
+            Fact::Held { .. } | Fact::OrderedBack { .. } | Fact::Released => None,
         };
+        let moment = Moment::after(&fact);
+        if let Some(moment) = moment {
+            moment.pass();
+        }
         let next = self.plugin.clone().step(Event { now: clock::now(), fact });
         // Between the closed gate and the moved pointer nothing is written, so nothing can fail for that.
         let serial = serial.filter(|_| next.must_be_saved(&self.plugin));
         match (self.save(&next).await, serial) {
-            (Ok(()), _) => self.become_(next).await,
+            (Ok(()), _) => {
+                if moment == Some(Moment::BeforeCommit) {
+                    Moment::AfterCommit.pass();
+                }
+                self.become_(next).await;
+            }
             (Err(problem), Some(serial)) => {
                 // What is not on disk has not happened: the step failed.
                 let fact = Fact::Trial { serial, outcome: Outcome::Failed(problem) };
@@ -182,23 +208,31 @@ impl Life {
 
     async fn become_(&mut self, next: Plugin) {
         narrate(&self.plugin, &next);
+        let trial_ended = self.plugin.trial().is_some() && self.plugin.trial_serial() != next.trial_serial();
         self.plugin = next;
         self.world.tools.logs.learn(&self.plugin);
         self.world.files.keep(self.plugin.name(), self.written.kept_with(&self.plugin));
         if !self.is_unsaved() {
+            Moment::BeforeReport.pass();
             self.tell();
         }
         self.serve().await;
-        if self.permit.is_some() && self.plugin.trial().is_none() {
+        if trial_ended {
             self.doing = None;
+            Moment::BeforeOldEnds.pass();
             self.bench.clear(&self.service);
             if let Some(live) = self.service.live() {
                 live.signs.set_on_trial(false);
             }
+        }
+        if self.permit.is_some() && self.plugin.trial().is_none() {
+            self.doing = None;
             self.world.files.tidy().await;
+            Moment::Tidied.pass();
             self.permit = None;
         }
         self.try_on();
+        self.answer_orders();
     }
 
     fn is_unsaved(&self) -> bool {
@@ -208,6 +242,7 @@ impl Life {
     /// What is reported is on disk.
     fn tell(&self) {
         let status = convert::status(self.plugin.status());
+        self.world.tools.metrics.held(&status.plugin, status.local_override.is_some());
         self.world.tools.standing.send_if_modified(|standing| {
             let old = standing.plugins.insert(status.plugin.clone(), status.clone());
             old.as_ref() != Some(&status)
@@ -320,7 +355,8 @@ impl Life {
     /// Begins the trial's task, unless it is under way.
     fn try_on(&mut self) {
         let task = self.plugin.work().trial;
-        let slot = self.permit.is_none();
+        // An operator's way back doesn't wait for the trial of another plugin.
+        let slot = self.permit.is_none() && !self.plugin.is_on_local_way_back();
         let at = if let Task::Fetch { at, .. } = &task { Some(*at) } else { None };
         let doing =
             Doing { serial: self.plugin.trial_serial(), task: std::mem::discriminant(&task), at, slot };
@@ -353,6 +389,9 @@ impl Life {
             (Arc::clone(&self.world.tools), Arc::clone(&self.service), Arc::clone(&self.bench));
         let own = self.own.0.clone();
         Running::spawn(async move {
+            if let Some(moment) = Moment::of(&task) {
+                moment.begin().await;
+            }
             let work = Box::pin(trial::perform(&tools, &service, &bench, task));
             let outcome = outcome_of(work).await;
             let _ = own.send(Own::Fact(Box::new(Fact::Trial { serial, outcome })));

@@ -138,7 +138,7 @@ fn bug() -> Explained {
 }
 
 /// The state in a record; a newer format is told from damage.
-fn read(record: &Record, name: &str) -> Result<Plugin, DurableError> {
+pub(super) fn read(record: &Record, name: &str) -> Result<Plugin, DurableError> {
     let value: Option<serde_json::Value> = record.load()?;
     let Some(value) = value else { return Ok(Plugin::new(name.to_owned())) };
     let path = PathBuf::from("records").join(name);

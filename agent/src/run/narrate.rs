@@ -1,6 +1,6 @@
 //! The agent always says what it does, and why: one line per change, with plugin, release and rollout.
 
-use fleetswap_update::{Failure, Plugin, ServiceStatus, Stage, Status};
+use fleetswap_update::{Failure, LocalOverride, OverrideKind, Plugin, ServiceStatus, Stage, Status};
 
 /// Tells what changed from one state to the next.
 pub(super) fn narrate(before: &Plugin, after: &Plugin) {
@@ -12,8 +12,28 @@ pub(super) fn narrate(before: &Plugin, after: &Plugin) {
         let (plugin, release) = (&new.plugin, &denied.release);
         tracing::warn!(plugin, %release, code = denied.code, "denied on this host from now on: {}", denied.reason);
     }
+    if old.local_override != new.local_override {
+        tell_override(&new);
+    }
     if (old.service, &old.active) != (new.service, &new.active) {
         tell_service(&new);
+    }
+}
+
+fn tell_override(new: &Status) {
+    let plugin = &new.plugin;
+    let Some(LocalOverride { kind, order }) = &new.local_override else {
+        return tracing::warn!(plugin, "released: the controller decides again");
+    };
+    let (by, reason) = (&order.by, &order.reason);
+    match kind {
+        OverrideKind::Hold => tracing::warn!(plugin, by, reason, "held by an operator on this host"),
+        OverrideKind::RollingBack { from, to, .. } => {
+            tracing::warn!(plugin, by, reason, %from, %to, "goes back by order of an operator on this host")
+        }
+        OverrideKind::RolledBack { from, to } => {
+            tracing::warn!(plugin, by, reason, %from, %to, "is back, and held there")
+        }
     }
 }
 

@@ -16,8 +16,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 mod faults;
+mod ordered;
 
-use super::{Files, World, lives::Lives, written::Saved};
+use super::{Files, Orders, World, lives::Lives, written::Saved};
 use crate::{
     calls::{CallRequest, Calls},
     durable::StateDir,
@@ -77,6 +78,7 @@ impl Host {
         let world = World {
             records: state.records(),
             registry: Arc::default(),
+            orders: Orders::default(),
             files: Files::new(tools.shelf.clone()),
             tools,
             slot: Arc::new(Semaphore::new(1)),
@@ -281,7 +283,7 @@ async fn a_trial_without_a_root_of_trust_is_the_hosts_fault_and_the_old_release_
 async fn a_record_of_a_newer_agent_is_refused_and_left_alone() {
     let host = Host::new();
     let state = StateDir::open(host.dir.path()).unwrap();
-    state.records().of("counter").save(&serde_json::json!({"format": 2, "new": true})).unwrap();
+    state.records().of("counter").save(&serde_json::json!({"format": 3, "new": true})).unwrap();
     let (world, _standing) = host.world(&state, true);
     let refused = Lives::resume(Arc::new(world)).await.err().unwrap();
     assert_eq!(refused.code(), "FORMAT_TOO_NEW");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fleetswap_update::{Plugin, RECORD_FORMAT, ReleaseId};
+use fleetswap_update::{Plugin, ReleaseId};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
@@ -11,7 +11,7 @@ use crate::durable::{DurableError, Record};
 /// A record as it lies on disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Saved {
-    /// [`RECORD_FORMAT`].
+    /// [`Plugin::record_format`].
     pub(super) format: u32,
     /// The state.
     pub(super) plugin: Plugin,
@@ -46,7 +46,8 @@ impl Written {
         if !self.lacks(next) {
             return Ok(());
         }
-        let (record, saved) = (self.record.clone(), Saved { format: RECORD_FORMAT, plugin: next.clone() });
+        let (record, saved) =
+            (self.record.clone(), Saved { format: next.record_format(), plugin: next.clone() });
         let written = spawn_blocking(move || record.save(&saved)).await;
         match written.unwrap_or_else(|cut| Err(DurableError::cut_short(cut))) {
             Ok(()) => {

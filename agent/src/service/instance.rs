@@ -115,6 +115,8 @@ pub(crate) struct Launcher {
     pub(crate) host: fleetswap_host::Launcher,
     /// What each may use.
     pub(crate) limits: Limits,
+    /// How strictly each is locked in.
+    pub(crate) level: Level,
     /// Where their lines go.
     pub(crate) logs: Logs,
 }
@@ -127,7 +129,7 @@ impl Launch for Launcher {
             version: release.version.to_string(),
             descriptor: Some(package.descriptor_bytes.clone()),
             limits: self.limits.clone(),
-            level: Level::default(),
+            level: self.level,
             log: self.logs.sink(release),
         };
         async move {

@@ -27,7 +27,7 @@ pub(crate) struct Live {
     /// What the record says about it.
     pub(crate) installed: Installed,
     /// What every reply carries.
-    pub(crate) tag: ReleaseTag,
+    pub(crate) tag: Arc<ReleaseTag>,
     /// What it was seen to do.
     pub(crate) signs: Arc<Signs>,
 }
@@ -60,9 +60,9 @@ impl Live {
     }
 }
 
-fn tag(installed: &Installed) -> ReleaseTag {
+fn tag(installed: &Installed) -> Arc<ReleaseTag> {
     let release = &installed.release;
-    ReleaseTag { release_id: release.id.to_string(), version: release.version.to_string() }
+    Arc::new(ReleaseTag { release_id: release.id.to_string(), version: release.version.to_string() })
 }
 
 /// What a release was seen to do since it is in place.

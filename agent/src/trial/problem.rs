@@ -2,10 +2,10 @@
 
 use fleetswap_host::{CallError, LoadError};
 use fleetswap_inspect::LintError;
-use fleetswap_trust::TrustError;
+use fleetswap_trust::{StoreError, TrustError};
 use fleetswap_update::{Fault, Problem};
 
-use crate::{explain::chain, fetch::FetchError, service::Instance};
+use crate::{durable::is_disk_full, explain::chain, fetch::FetchError, service::Instance};
 
 /// Bytes could not be had.
 pub(super) fn fetching(error: &FetchError) -> Problem {
@@ -21,7 +21,11 @@ pub(super) fn fetching(error: &FetchError) -> Problem {
 /// Metadata was refused, or this host could not judge it.
 pub(super) fn trust(error: &TrustError) -> Problem {
     let fault = if error.is_host_fault() { Fault::Host } else { Fault::Trust };
-    Problem::new(fault, error.code(), chain(error))
+    let code = match error {
+        TrustError::Store(StoreError::Io(cause)) if is_disk_full(cause) => "DISK_FULL",
+        _ => error.code(),
+    };
+    Problem::new(fault, code, chain(error))
 }
 
 /// A library that must not be loaded. One that needs a newer system may do well on another host.
@@ -67,9 +71,16 @@ pub(super) fn asking(
 mod tests {
     use std::{io, time::Duration};
 
-    use fleetswap_trust::{Role, StoreError};
+    use fleetswap_trust::Role;
 
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_whoever_wanted_to_write() {
+        let full = |kind| TrustError::Store(StoreError::Io(io::Error::from(kind)));
+        assert_eq!(&*trust(&full(io::ErrorKind::StorageFull)).code, "DISK_FULL");
+        assert_eq!(&*trust(&full(io::ErrorKind::PermissionDenied)).code, "TRUST_IO");
+    }
 
     /// A fault of trust ends the rollout for all hosts; one host's disk, clock or config must not.
     #[test]

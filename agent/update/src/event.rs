@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Installed, Offer, Problem, ReleaseId};
+use crate::{Installed, Offer, Order, Problem, ReleaseId};
 
 /// Milliseconds of a clock that never goes back while the host runs. It may start again at a reboot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,6 +62,29 @@ pub enum Fact {
     StartFailed(ReleaseId, Problem),
     /// The same, since files of it are gone; those of the previous release are all here.
     FilesLost(ReleaseId, Problem),
+    /// An operator on the host wants what runs to stay.
+    Held {
+        /// Who and why.
+        order: Order,
+        /// No worker of the plugin runs, and none will before the next start of the agent.
+        at_rest: bool,
+    },
+    /// An operator on the host wants the release before the one that answers.
+    OrderedBack {
+        /// Who and why.
+        order: Order,
+        /// As in [`Fact::Held`].
+        at_rest: bool,
+    },
+    /// What an operator on the host has ordered stands no more.
+    Released,
+}
+
+impl Fact {
+    /// Whether it says that no worker of the plugin runs.
+    pub(crate) const fn is_at_rest(&self) -> bool {
+        matches!(self, Self::Held { at_rest: true, .. } | Self::OrderedBack { at_rest: true, .. })
+    }
 }
 
 /// How a step of a trial ended.

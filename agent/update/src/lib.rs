@@ -41,6 +41,8 @@
 //! | Running, Restarting | third death in 60 s, there is none | Down: callers are refused, starts are tried up to every 30 s |
 //! | Down | ready | Running |
 //!
+//! What an operator on the host orders stands above all of this: the table of `hold.rs`.
+//!
 //! **Order of durable steps.** (1) the artifact is on disk; (2) the record says Loading, then a worker is
 //! started; (3) the record says Switching: Pausing, then the gate closes and (4) the pointer moves; (5) the record
 //! says committed; (6) that is reported; (7) the old worker ends. A kill between two of them resumes at the last one
@@ -50,6 +52,7 @@
 
 mod event;
 mod failure;
+mod hold;
 mod offer;
 mod plugin;
 mod recovery;
@@ -64,6 +67,7 @@ mod work;
 
 pub use event::{Event, Fact, Outcome, Proof, Time};
 pub use failure::{Failure, Fault, LOG_TAIL_MAX, Problem, Stage, TEXT_MAX};
+pub use hold::{LocalOverride, ORDERED_BY_MAX, Order, OverrideKind, REASON_MAX};
 pub use offer::{Generation, Offer, Target};
 pub use plugin::{DENIED_MAX, Denied, Plugin};
 pub use release::{BadReleaseId, Carry, Installed, Release, ReleaseId, StateVersions, is_one_way};
@@ -76,4 +80,5 @@ pub use trial::{
 pub use work::{Serve, Swap, Task, Work};
 
 /// Format version of a saved [`Plugin`]. A shell that reads a greater one leaves the file untouched.
-pub const RECORD_FORMAT: u32 = 1;
+/// What a record is written in: [`Plugin::record_format`].
+pub const RECORD_FORMAT: u32 = 2;

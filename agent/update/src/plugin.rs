@@ -4,9 +4,9 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DEATHS_MAX, Event, Fact, Failure, Fault, Generation, HEALTHY_DEADLINE_MS, Installed, Offer, Outcome,
-    Problem, Proof, Release, ReleaseId, Service, Serving, Stage, Step, Switch, Target, Time, Trial, Verdict,
-    Way, service::AfterDeath, trial::Move,
+    DEATHS_MAX, Event, Fact, Failure, Fault, Generation, HEALTHY_DEADLINE_MS, Installed, LocalOverride,
+    Offer, Outcome, Problem, Proof, Release, ReleaseId, Service, Serving, Stage, Step, Switch, Target, Time,
+    Trial, Verdict, Way, service::AfterDeath, trial::Move,
 };
 
 /// Releases that a host remembers as bad; the oldest is forgotten first.
@@ -35,6 +35,9 @@ pub struct Plugin {
     pub(crate) denied: Vec<Denied>,
     /// The lowest version that may be installed.
     pub(crate) floor: Option<Version>,
+    /// What an operator on the host has ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) local_override: Option<LocalOverride>,
 }
 
 /// A release that is never loaded here again.
@@ -63,6 +66,7 @@ impl Plugin {
             last: None,
             denied: Vec::new(),
             floor: None,
+            local_override: None,
         }
     }
 
@@ -70,6 +74,7 @@ impl Plugin {
     #[must_use]
     pub fn step(mut self, event: Event) -> Self {
         let Event { now, fact } = event;
+        let at_rest = fact.is_at_rest();
         match fact {
             Fact::Started { boot_id, clean_stop } => self.started(now, boot_id, clean_stop),
             Fact::Told(offer) => self.told(offer),
@@ -80,8 +85,12 @@ impl Plugin {
             Fact::Died(id, problem) => self.died(now, id, problem),
             Fact::StartFailed(id, problem) => self.start_failed(now, id, problem),
             Fact::FilesLost(id, problem) => self.files_lost(now, id, problem),
+            Fact::Held { order, .. } => self.held(order),
+            Fact::OrderedBack { order, .. } => self.ordered_back(order),
+            Fact::Released => self.released(),
         }
         self.settle();
+        self.settle_override(now, at_rest);
         self
     }
 
@@ -93,7 +102,7 @@ impl Plugin {
     }
 
     fn begin(&mut self, now: Time) {
-        if self.trial.is_some() {
+        if self.trial.is_some() || self.local_override.is_some() {
             return;
         }
         let Some(offer) = self.next.take() else { return };

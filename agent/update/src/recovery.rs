@@ -23,6 +23,8 @@ impl Plugin {
         let Some(trial) = &self.trial else { return };
         match &trial.step {
             Step::Fetching { .. } | Step::Verifying => self.begin_anew(now),
+            // No worker is left to hand callers over from.
+            Step::Switching(_) if self.is_on_local_way_back() => self.finish_way_back(now),
             Step::Switching(Switch::Busy { .. } | Switch::Preparing) => self.cut(now, afresh),
             Step::Switching(_) if trial.way == Way::Back => self.finish_way_back(now),
             Step::Switching(_) => {

@@ -155,10 +155,11 @@ impl Serving {
     }
 }
 
-/// The wait before the restart after so many in a row.
+/// The wait before the restart after so many in a row. The first restart is no repetition: callers wait for it.
 fn backoff_ms(restarts: u32) -> u64 {
+    let Some(repeated) = restarts.checked_sub(1) else { return 0 };
     let doubled =
-        1_u64.checked_shl(restarts).map_or(BACKOFF_MAX_MS, |factor| factor.saturating_mul(BACKOFF_MIN_MS));
+        1_u64.checked_shl(repeated).map_or(BACKOFF_MAX_MS, |factor| factor.saturating_mul(BACKOFF_MIN_MS));
     doubled.min(BACKOFF_MAX_MS)
 }
 
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_up_to_its_bound() {
-        let waits: Vec<u64> = [0, 1, 2, 8, 9, 63, 64, u32::MAX].into_iter().map(backoff_ms).collect();
-        assert_eq!(waits, [100, 200, 400, 25_600, 30_000, 30_000, 30_000, 30_000]);
+        let waits: Vec<u64> = [0, 1, 2, 3, 9, 10, 64, 65, u32::MAX].into_iter().map(backoff_ms).collect();
+        assert_eq!(waits, [0, 100, 200, 400, 25_600, 30_000, 30_000, 30_000, 30_000]);
     }
 }

@@ -7,6 +7,9 @@ impl Plugin {
     /// Brings `next` to rest against trial and service. Doing it twice changes nothing.
     pub(crate) fn settle(&mut self) {
         self.end_trial_of_what_runs();
+        if self.local_override.is_some() {
+            return;
+        }
         let Some(next) = self.next.clone() else { return };
         if let Some(trial) = &mut self.trial {
             if trial.offer.target.same(&next.target) && !matches!(trial.step, Step::RollingBack { .. }) {
@@ -62,14 +65,14 @@ impl Plugin {
     }
 
     /// A steady state has no rollout that waits for a verdict; the last one stays readable.
-    fn conclude(&mut self, verdict: Verdict) {
+    pub(crate) fn conclude(&mut self, verdict: Verdict) {
         if !verdict.offer.rollout.is_empty() || self.last.is_none() {
             self.last = Some(verdict);
         }
     }
 
     /// Whether the committed release is the target.
-    fn runs(&self, target: &Target) -> bool {
+    pub(crate) fn runs(&self, target: &Target) -> bool {
         self.service.active().map(|active| active.release.id) == target.release().map(|release| release.id)
     }
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Denied, Failure, Generation, Life, Offer, Plugin, Proof, Release, Service, Stage, Target, Trial,
+    Denied, Failure, Generation, Life, LocalOverride, Offer, Plugin, Proof, Release, Service, Stage, Target,
+    Trial,
 };
 
 /// How an attempt ended.
@@ -63,6 +64,8 @@ pub struct Status {
     pub trial: Option<TrialStatus>,
     /// Releases that are never loaded here again.
     pub denied: Vec<Denied>,
+    /// What an operator on the host has ordered.
+    pub local_override: Option<LocalOverride>,
 }
 
 /// What callers meet.
@@ -141,6 +144,7 @@ impl Plugin {
             previous: self.service.previous().map(|installed| installed.release.clone()),
             trial: self.trial_status(),
             denied: self.denied.clone(),
+            local_override: self.local_override.clone(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The core as a whole: stories, and properties over all orders of events.
 
+mod holding;
 mod host;
 mod properties;
 mod stories;

@@ -172,7 +172,8 @@ impl Plugin {
 
     fn task(&self) -> Task {
         let Some(trial) = &self.trial else {
-            return if self.next.is_some() { Task::AwaitSlot } else { Task::Idle };
+            let may_begin = self.next.is_some() && self.local_override.is_none();
+            return if may_begin { Task::AwaitSlot } else { Task::Idle };
         };
         let Target::Release(release) = &trial.offer.target else { return Task::Idle };
         if let Step::Fetching { at, .. } = trial.step {

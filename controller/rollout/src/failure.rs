@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::HostState;
+use crate::{HostState, SkipReason};
 
 /// Whose fault a failure is; decides what it costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,6 +75,23 @@ impl Failure {
     pub const UNEXPLAINED: &'static str = "FAILURE_UNEXPLAINED";
     /// Code of an offer that ended because the rollout did.
     pub const OFFER_WITHDRAWN: &'static str = "OFFER_WITHDRAWN";
+
+    /// Code of a release that an operator on the host has taken back; and of a rollout whose hosts are all held.
+    pub const HELD_LOCALLY: &'static str = "HELD_LOCALLY";
+
+    /// Whether an operator on the host has taken the release back from probation.
+    pub(crate) fn is_taken_back_locally(&self) -> bool {
+        self.code == Self::HELD_LOCALLY
+    }
+
+    /// No host takes anything now.
+    pub(crate) fn held(reason: &SkipReason) -> Self {
+        let message = format!("no host takes it now: {reason}");
+        Self {
+            next: "it keeps what it runs; push again when it is released".to_owned(),
+            ..Self::of(HostState::Pending, Self::HELD_LOCALLY, message)
+        }
+    }
 
     /// Whether the host refused the release unseen.
     pub(crate) fn is_denial(&self) -> bool {

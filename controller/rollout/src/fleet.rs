@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Generation, HostId, HostState, Release, RolloutId, Selector};
+use crate::{Failure, Generation, HostId, HostState, Release, RolloutId, Selector, SkipReason};
 
 /// Everything that a plan depends on besides the rollouts and the time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,6 +101,8 @@ pub struct Host {
     pub platform: String,
     /// Whether it has a stream now.
     pub online: bool,
+    /// Its agent starts no plugin, and begins nothing that it is offered.
+    pub safe_mode: bool,
     /// The greatest generation that it was, or will be, told.
     pub generation: Generation,
     /// By plugin.
@@ -117,6 +119,15 @@ impl Host {
     pub fn denies(&self, release: &Release) -> Option<&str> {
         let denied = &self.reported(&release.plugin)?.denied;
         denied.iter().find(|denied| denied.release == *release).map(|denied| &*denied.code)
+    }
+
+    /// Why nothing that the host is offered of a plugin begins now; `None`: it does.
+    #[must_use]
+    pub fn takes_nothing(&self, plugin: &str) -> Option<SkipReason> {
+        if self.safe_mode {
+            return Some(SkipReason::SafeMode);
+        }
+        self.reported(plugin)?.held.clone().map(SkipReason::Held)
     }
 
     /// Whether the host was told to run a release, has taken that in, and runs something else: it has not begun yet,
@@ -178,6 +189,8 @@ pub struct Reported {
     pub trial: Option<Trial>,
     /// Releases that failed there by their own fault: it refuses them unseen.
     pub denied: Vec<Denied>,
+    /// Why an operator on the host holds the plugin: nothing that the host is told changes what it runs.
+    pub held: Option<String>,
 }
 
 /// A release that a host refuses.

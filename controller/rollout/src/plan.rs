@@ -6,6 +6,7 @@
 mod advance;
 mod catch_up;
 mod draft;
+mod held;
 mod observe;
 mod sheet;
 
@@ -156,8 +157,14 @@ pub(crate) fn skip_reason(
     if !spec.platforms.is_empty() && !spec.platforms.contains(&host.platform) {
         return Some(SkipReason::Platform(host.platform.clone()));
     }
+    if host.safe_mode {
+        return Some(SkipReason::SafeMode);
+    }
     if runs(host, &spec.key.plugin, spec.to.as_ref(), desired) {
         return Some(SkipReason::AlreadyInstalled);
+    }
+    if let Some(held) = host.takes_nothing(&spec.key.plugin) {
+        return Some(held);
     }
     spec.to.as_ref().and_then(|to| host.denies(to)).map(|code| SkipReason::Denied(code.to_owned()))
 }

@@ -300,6 +300,10 @@ pub enum SkipReason {
     Moved(RolloutId),
     /// The release failed there before, with this code; the host would refuse it unseen.
     Denied(String),
+    /// An operator on the host holds the plugin, for this reason.
+    Held(String),
+    /// Its agent starts no plugin.
+    SafeMode,
 }
 
 impl fmt::Display for SkipReason {
@@ -310,6 +314,8 @@ impl fmt::Display for SkipReason {
             Self::NoLongerMatches => f.write_str("no longer matches the selector"),
             Self::Moved(by) => write!(f, "moved by {by}"),
             Self::Denied(code) => write!(f, "failed there before: {code}"),
+            Self::Held(reason) => write!(f, "held there: {reason}"),
+            Self::SafeMode => f.write_str("its agent is in safe mode"),
         }
     }
 }
@@ -372,6 +378,7 @@ impl Member {
             None | Some(SkipReason::AlreadyInstalled) => true,
             Some(SkipReason::Platform(_) | SkipReason::Denied(_)) => false,
             Some(SkipReason::NoLongerMatches | SkipReason::Moved(_)) => false,
+            Some(SkipReason::Held(_) | SkipReason::SafeMode) => false,
         }
     }
 }

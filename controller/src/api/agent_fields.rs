@@ -101,6 +101,7 @@ fn status(field: &str, status: &v1::PluginStatus) -> Result<(), Explained> {
     status.active.iter().try_for_each(|active| release(&format!("{field}.active"), active))?;
     status.previous.iter().try_for_each(|previous| release(&format!("{field}.previous"), previous))?;
     status.trial.iter().try_for_each(|running| trial(&format!("{field}.trial"), running))?;
+    status.local_override.iter().try_for_each(|it| local_override(&format!("{field}.local_override"), it))?;
     count(&format!("{field}.denied"), status.denied.len(), DENIED_MAX)?;
     status.denied.iter().try_for_each(|denied| {
         release(
@@ -110,6 +111,13 @@ fn status(field: &str, status: &v1::PluginStatus) -> Result<(), Explained> {
         text(&format!("{field}.denied.code"), &denied.code, SHORT_MAX)?;
         bytes_of(&format!("{field}.denied.reason"), &denied.reason, TEXT_MAX)
     })
+}
+
+fn local_override(field: &str, it: &v1::LocalOverride) -> Result<(), Explained> {
+    known::<v1::LocalOverrideKind>(&format!("{field}.kind"), it.kind)?;
+    text(&format!("{field}.reason"), &it.reason, SHORT_MAX)?;
+    text(&format!("{field}.by"), &it.by, SHORT_MAX)?;
+    it.from.iter().try_for_each(|from| release(&format!("{field}.from"), from))
 }
 
 fn trial(field: &str, trial: &v1::TrialStatus) -> Result<(), Explained> {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     blobs::{BlobError, Blobs},
+    durable::Moment,
     explain,
     published::Current,
     store::{Change, ReleaseHead, ReleaseRow},
@@ -51,9 +52,12 @@ pub(super) async fn publish(shared: &Shared, request: PublishRequest) -> Result<
     let releases = releases(shared, (&before, &next), &request.manifests).await?;
     let manifests = releases.iter().map(|row| row.manifest.clone()).collect();
     store_manifests(shared, manifests).await?;
+    Moment::BeforeRows.pass();
     shared.store.commit(Change { releases, ..Change::default() }).await?;
+    Moment::BeforeShow.pass();
     let published = std::sync::Arc::clone(&shared.published);
     blocking(move || published.show(next)).await??;
+    Moment::AfterShow.pass();
     let response = answer(shared)?;
     shared.store.commit(Change { request: Some(key.row(&response)), ..Change::default() }).await?;
     Ok(response)

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleetswap_host::{Fault, Image, Launcher, Limits, LoadError, LogSink, WorkerSpec};
+use fleetswap_host::{Fault, Image, Launcher, Level, Limits, LoadError, LogSink, WorkerSpec, sandbox_level};
 use fleetswap_inspect::{Descriptor, Elf, Platform, Rules, lint, native_platform};
 use fleetswap_proto::Explained;
 use fleetswap_trust::{Digest, manifest::ARTIFACT_MAX};
@@ -76,7 +76,8 @@ pub(super) async fn describe(file: &Path, bytes: &[u8], platform: Platform) -> R
         version: String::new(),
         descriptor: None,
         limits: Limits::default(),
-        level: fleetswap_host::Level::Standard,
+        // As on a host: what fails at the level that agents reach is to fail here.
+        level: sandbox_level(Level::Standard).unwrap_or_default(),
         log: LogSink::discard(),
     };
     let worker = launcher.launch(&image, spec).await.map_err(|error| not_loaded(file, &error))?;

@@ -1,8 +1,8 @@
 //! The JSON of everything that the controller answers: the proto's names, enum values without their prefix.
 
 use fleetswap_proto::v1::{
-    Deviation, Failure, Fault, Generation, GetStatusResponse, Host, MetadataVersions, Plan, PluginStatus,
-    Policy, PublishedRelease, Release, Rollout, RolloutHost,
+    Deviation, Failure, Fault, Generation, GetStatusResponse, Host, LocalOverride, MetadataVersions, Plan,
+    PluginStatus, Policy, PublishedRelease, Release, Rollout, RolloutHost,
 };
 use serde_json::{Value, json};
 
@@ -119,7 +119,7 @@ pub(super) fn host(host: &Host) -> Value {
     let labels: std::collections::BTreeMap<_, _> = host.labels.iter().collect();
     json!({
         "host_id": host.host_id, "name": host.name, "online": host.online, "last_seen_ms": host.last_seen_ms,
-        "agent_version": host.agent_version, "labels": labels,
+        "agent_version": host.agent_version, "safe_mode": host.safe_mode, "labels": labels,
         "facts": {
             "platform": facts.platform, "kernel": facts.kernel, "glibc": facts.glibc, "sandbox": facts.sandbox,
         },
@@ -144,7 +144,14 @@ fn plugin(status: &PluginStatus) -> Value {
     json!({
         "plugin": status.plugin, "service": bare(status.service().as_str_name(), "SERVICE_STATE_"),
         "active": optional(status.active.as_ref(), release), "previous": optional(status.previous.as_ref(), release),
-        "denied": denied,
+        "denied": denied, "local_override": optional(status.local_override.as_ref(), local_override),
+    })
+}
+
+fn local_override(it: &LocalOverride) -> Value {
+    json!({
+        "kind": bare(it.kind().as_str_name(), "LOCAL_OVERRIDE_KIND_"), "reason": it.reason, "by": it.by,
+        "since_ms": it.since_ms, "from": optional(it.from.as_ref(), release),
     })
 }
 

@@ -16,6 +16,8 @@ use crate::explain;
 
 /// Names of hosts that one line lists before it only counts.
 const NAMES_MAX: usize = 10;
+/// Why a host that has the release already was not offered it.
+const HAS_IT: &str = "runs it already";
 
 /// The line that names a rollout and its state.
 pub(super) fn headline(rollout: &Rollout) -> String {
@@ -40,6 +42,9 @@ pub(super) fn host_change(rollout: &Rollout, host: &RolloutHost) -> String {
     }
     if let Some(failure) = &host.failure {
         line.push_str(&format!(": {} in {}", failure.code, failed_state(failure)));
+    }
+    if !host.skip_reason.is_empty() {
+        line.push_str(&format!(": {}", host.skip_reason));
     }
     line
 }
@@ -74,13 +79,16 @@ pub(super) fn ending(rollout: &Rollout) -> String {
     lines.join("\n")
 }
 
-/// Hosts that needed no offer, and why.
+/// Hosts that had no offer, and why; by name, unless they have the release already.
 fn skipped(rollout: &Rollout) -> String {
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for host in rollout.hosts.iter().filter(|host| host.state() == HostState::Skipped) {
-        *reasons.entry(&host.skip_reason).or_default() += 1;
+        reasons.entry(&host.skip_reason).or_default().push(host.host.clone());
     }
-    let each = reasons.iter().map(|(reason, count)| format!("{count} skipped ({reason})"));
+    let each = reasons.iter().map(|(reason, hosts)| {
+        let named = if *reason == HAS_IT { String::new() } else { format!(": {}", names(hosts)) };
+        format!("{} skipped ({reason}){named}", hosts.len())
+    });
     each.collect::<Vec<_>>().join("; ")
 }
 
@@ -238,14 +246,20 @@ pub(super) fn hosts(hosts: &[Host]) -> String {
                 .map(|status| {
                     let up = matches!(status.service(), ServiceState::Serving | ServiceState::Empty);
                     let state = bare(status.service().as_str_name(), "SERVICE_STATE_");
-                    let state = if up { String::new() } else { format!(" {state}") };
-                    format!("{} {}{state}", status.plugin, version(status.active.as_ref()))
+                    let state = if up || host.safe_mode { String::new() } else { format!(" {state}") };
+                    let held = if status.local_override.is_some() { " HELD" } else { "" };
+                    format!("{} {}{state}{held}", status.plugin, version(status.active.as_ref()))
                 })
                 .collect();
             let facts = host.facts.clone().unwrap_or_default();
             [
                 host.name.clone(),
-                if host.online { "ONLINE" } else { "OFFLINE" }.to_owned(),
+                match (host.online, host.safe_mode) {
+                    (true, true) => "SAFE MODE",
+                    (true, false) => "ONLINE",
+                    (false, _) => "OFFLINE",
+                }
+                .to_owned(),
                 facts.platform,
                 or_dash(&facts.sandbox).to_owned(),
                 plugins.join(", "),

@@ -22,6 +22,8 @@ pub(crate) struct Greeting {
     pub(crate) highest: core::Generation,
     /// The metadata that it has accepted.
     pub(crate) metadata: Versions,
+    /// No plugin is started there.
+    pub(crate) safe_mode: bool,
     /// Every plugin that it knows.
     pub(crate) said: Vec<Said>,
 }
@@ -74,6 +76,7 @@ pub(crate) fn greeting(hello: v1::Hello) -> Greeting {
             snapshot: metadata.snapshot,
             targets: metadata.targets,
         },
+        safe_mode: hello.safe_mode,
         said: hello.plugins.iter().map(|status| said(status, highest)).collect(),
     }
 }
@@ -98,6 +101,7 @@ fn said(status: &v1::PluginStatus, generation: core::Generation) -> Said {
         previous: status.previous.as_ref().and_then(release),
         trial: status.trial.as_ref().map(trial),
         denied: status.denied.iter().filter_map(denied).collect(),
+        held: status.local_override.as_ref().map(|it| it.reason.clone()),
     };
     Said { plugin: status.plugin.clone(), reported, status: status.encode_to_vec() }
 }

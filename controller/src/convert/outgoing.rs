@@ -38,6 +38,8 @@ pub(crate) struct HostView<'a> {
     pub(crate) reported: &'a BTreeMap<String, ReportedRow>,
     /// Whether it has a stream.
     pub(crate) online: bool,
+    /// No plugin is started there.
+    pub(crate) safe_mode: bool,
     /// Unix milliseconds; 0: not since the controller started.
     pub(crate) last_seen_ms: u64,
 }
@@ -312,6 +314,7 @@ pub(crate) fn host(view: &HostView<'_>) -> v1::Host {
         labels: labels.clone().into_iter().collect(),
         plugins: statuses.collect(),
         generation: Some(v1::Generation { epoch: generation.epoch, n: generation.n }),
+        safe_mode: view.safe_mode,
     }
 }
 

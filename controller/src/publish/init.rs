@@ -130,5 +130,5 @@ fn make_empty(publisher_dir: &Path, now: SystemTime) -> Result<(Vec<u8>, Vec<u8>
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
-    durable::write(path, bytes, PUBLIC_MODE).map_err(|cause| io_error(path, cause))
+    durable::write(durable::Kind::Init, path, bytes, PUBLIC_MODE).map_err(|cause| io_error(path, cause))
 }

@@ -32,7 +32,8 @@ impl SigningKey {
         refuse_existing(path)?;
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
             .map_err(|_| PublishError::Sign("the system gave no random bytes".to_owned()))?;
-        durable::write(path, document.as_ref(), KEY_MODE).map_err(|cause| io_error(path, cause))?;
+        durable::write(durable::Kind::Init, path, document.as_ref(), KEY_MODE)
+            .map_err(|cause| io_error(path, cause))?;
         Self::parse(document.as_ref(), path)
     }
 

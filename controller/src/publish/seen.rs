@@ -72,7 +72,8 @@ impl Seen {
     pub(super) fn save_signed(&self, versions: SignedVersions) -> Result<(), PublishError> {
         let path = self.dir.join(SIGNED_FILE);
         let bytes = serde_json::json!(versions).to_string();
-        durable::write(&path, bytes.as_bytes(), MODE).map_err(|cause| io_error(&path, cause))
+        durable::write(durable::Kind::Seen, &path, bytes.as_bytes(), MODE)
+            .map_err(|cause| io_error(&path, cause))
     }
 }
 
@@ -92,6 +93,6 @@ impl TrustedStore for Seen {
         let stored = String::from_utf8(stored.encode()).map_err(io::Error::other)?;
         let checked = Checked { sha256: Digest::of(stored.as_bytes()), stored };
         let bytes = serde_json::json!(checked).to_string();
-        Ok(durable::write(&self.dir.join(SEEN_FILE), bytes.as_bytes(), MODE)?)
+        Ok(durable::write(durable::Kind::Seen, &self.dir.join(SEEN_FILE), bytes.as_bytes(), MODE)?)
     }
 }

@@ -21,12 +21,15 @@ pub(super) async fn connected(
     greeting: Greeting,
 ) -> Result<Connected, Explained> {
     let _one_at_a_time = reconciler.writing.lock().await;
+    let safe_mode = greeting.safe_mode;
     let (change, said) = greeted(reconciler, &host, greeting)?;
     let Some(row) = change.hosts.first().cloned() else { return Err(name_taken(&host)) };
     reconciler.commit(change).await?;
     let session = Session { host, number: row.session };
     let mut world = reconciler.world();
+    let id = row.host_id;
     world.put_host(row, true);
+    world.put_safe_mode(id, safe_mode);
     for (row, reported) in said {
         world.put_reported(row, reported);
     }
@@ -51,7 +54,7 @@ fn greeted(
     if world.hosts.values().any(is_other) {
         return Err(name_taken(host));
     }
-    let Greeting { labels, facts, highest, metadata, said } = greeting;
+    let Greeting { labels, facts, highest, metadata, safe_mode: _, said } = greeting;
     let known = world.hosts.get(&host_id(host.id)).map(|entry| entry.row.clone());
     let now_ms = unix_ms();
     let mut change = Change::default();

@@ -5,6 +5,7 @@ use fleetswap_rollout::{
     Assignment, Failure, Fault, Host, HostId, HostState, Member, Release, Rollout, RolloutState, SkipReason,
     Trigger,
 };
+use jiff::Timestamp;
 use prost::Message;
 
 use super::world::World;
@@ -24,6 +25,8 @@ const MEND_TRUST: &str = "see that `trust_root` in its config is this fleet's (`
 /// It has gone back although nobody told it.
 const PUSH_AGAIN: &str =
     "when that host is mended, push the same release again: only hosts that lack it are asked";
+/// Code of a host whose agent starts no plugin.
+const SAFE_MODE: &str = "AGENT_SAFE_MODE";
 /// Code of a host that runs another release than its assignment's.
 const NOT_ON_RELEASE: &str = "NOT_ON_RELEASE";
 
@@ -36,7 +39,7 @@ pub(super) fn of(world: &World, assignment: &Assignment) -> v1::AssignmentStatus
     let runs =
         |host: &Host| assignment.release().is_some() && active(host, assignment) == assignment.release();
     let mut deviations: Vec<v1::Deviation> =
-        online().filter_map(|(id, host)| deviation(world, assignment, (id, host))).collect();
+        fleet.members(key).filter_map(|(id, host)| deviation(world, assignment, (id, host))).collect();
     deviations.sort_by(|one, other| one.host.cmp(&other.host));
     let deviating = count(deviations.len());
     deviations.truncate(DEVIATIONS_MAX);
@@ -52,10 +55,16 @@ pub(super) fn of(world: &World, assignment: &Assignment) -> v1::AssignmentStatus
     }
 }
 
-/// What is wrong with an online host; `None`: nothing, or it is on its way.
+/// What is wrong with a host; `None`: nothing, it is on its way, or it is offline and nobody holds it.
 fn deviation(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> Option<v1::Deviation> {
     let (id, host) = host;
     let plugin = &assignment.key.plugin;
+    if let Some(said) = taken_over(world, plugin, (id, host)) {
+        return Some(said);
+    }
+    if !host.online {
+        return None;
+    }
     if service(world, id, plugin) == v1::ServiceState::Down {
         let what = format!("{plugin} is down there: its worker died again and again");
         let fix = format!("see `agent logs {plugin}` there; push a release that works, or roll back");
@@ -87,6 +96,39 @@ fn deviation(world: &World, assignment: &Assignment, host: (&HostId, &Host)) -> 
     let newest = newest(world, assignment).filter(|it| it.progress.state == RolloutState::Failed);
     let known = newest.into_iter().chain(by).find_map(|rollout| late(world, rollout, (id, host)));
     known.or_else(|| left_there(world, assignment, (host, by))).or_else(|| fell_back(release, host, plugin))
+}
+
+/// An operator on the host has the last word there.
+fn taken_over(world: &World, plugin: &str, (id, host): (&HostId, &Host)) -> Option<v1::Deviation> {
+    if host.online && host.safe_mode {
+        let what = "its agent runs with --safe: no plugin is started there, and callers get 503".to_owned();
+        return Some(said(
+            host,
+            SAFE_MODE,
+            what,
+            "when that host is mended, restart its agent without --safe",
+        ));
+    }
+    let status = status(world, id, plugin)?;
+    let held = status.local_override.as_ref()?;
+    let version = |release: &Option<v1::Release>| {
+        release.as_ref().map_or_else(|| "nothing".to_owned(), |release| release.version.clone())
+    };
+    let runs = version(&status.active);
+    let how = match held.kind() {
+        v1::LocalOverrideKind::RolledBack => {
+            format!("was rolled back from {} to {runs}", version(&held.from))
+        }
+        v1::LocalOverrideKind::RollingBack => format!("goes back from {}", version(&held.from)),
+        v1::LocalOverrideKind::Hold | v1::LocalOverrideKind::Unspecified => format!("is held on {runs}"),
+    };
+    let down = if status.service() == v1::ServiceState::Down { ", and is down" } else { "" };
+    let away = if host.online { "" } else { " (the host is offline)" };
+    let since = i64::try_from(held.since_ms).ok().and_then(|ms| Timestamp::from_second(ms / 1000).ok());
+    let since = since.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string());
+    let what = format!("{plugin} {how} there by {} since {since}: {}{down}{away}", held.by, held.reason);
+    let fix = format!("when that is settled, on that host: agent release {plugin} --reason TEXT");
+    Some(said(host, Failure::HELD_LOCALLY, what, fix))
 }
 
 /// Why a host did not get the release from the rollout that offers it.
@@ -190,7 +232,11 @@ fn on_trial(host: &Host, plugin: &str) -> bool {
 
 /// Whether callers are answered, as the host said last.
 fn service(world: &World, host: &HostId, plugin: &str) -> v1::ServiceState {
-    let row = world.hosts.get(host).and_then(|entry| entry.reported.get(plugin));
-    let status = row.and_then(|row| v1::PluginStatus::decode(row.status.as_slice()).ok());
-    status.map_or(v1::ServiceState::Unspecified, |status| status.service())
+    status(world, host, plugin).map_or(v1::ServiceState::Unspecified, |status| status.service())
+}
+
+/// What the host said last.
+fn status(world: &World, host: &HostId, plugin: &str) -> Option<v1::PluginStatus> {
+    let row = world.hosts.get(host).and_then(|entry| entry.reported.get(plugin))?;
+    v1::PluginStatus::decode(row.status.as_slice()).ok()
 }

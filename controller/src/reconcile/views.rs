@@ -44,7 +44,14 @@ pub(super) fn hosts(reconciler: &Reconciler, after: Option<&str>, limit: u32) ->
     let shown = entries.into_iter().take(limit).map(|entry| {
         let id = entry.row.host_id;
         let (online, last_seen_ms) = (links.is_open(id), links.last_seen_ms(id));
-        convert::host(&HostView { row: &entry.row, reported: &entry.reported, online, last_seen_ms })
+        let safe_mode = online && world.host(id).is_some_and(|host| host.safe_mode);
+        convert::host(&HostView {
+            row: &entry.row,
+            reported: &entry.reported,
+            online,
+            safe_mode,
+            last_seen_ms,
+        })
     });
     shown.collect()
 }

@@ -80,6 +80,7 @@ impl World {
         for (id, host) in old.fleet.hosts {
             if let Some(fresh) = self.fleet.hosts.get_mut(&id) {
                 fresh.online = host.online;
+                fresh.safe_mode = host.safe_mode;
             }
             let mut rows = old.hosts.remove(&id).map(|entry| entry.reported).unwrap_or_default();
             for (plugin, state) in host.plugins {
@@ -168,12 +169,13 @@ impl World {
     pub(super) fn put_host(&mut self, row: HostRow, online: bool) {
         let id = host_id(row.host_id);
         let host = self.fleet.hosts.entry(id.clone()).or_default();
-        let plugins = std::mem::take(&mut host.plugins);
+        let (plugins, safe_mode) = (std::mem::take(&mut host.plugins), host.safe_mode);
         *host = Host {
             name: row.name.clone(),
             labels: row.labels.clone(),
             platform: row.facts.platform.clone(),
             online,
+            safe_mode,
             generation: rows::core_generation(row.generation),
             plugins,
         };
@@ -182,6 +184,13 @@ impl World {
             None => {
                 self.hosts.insert(id, Entry { row, reported: BTreeMap::new() });
             }
+        }
+    }
+
+    /// Takes in whether a host that has just connected starts its plugins.
+    pub(super) fn put_safe_mode(&mut self, id: Uuid, safe_mode: bool) {
+        if let Some(host) = self.fleet.hosts.get_mut(&host_id(id)) {
+            host.safe_mode = safe_mode;
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleetswap_integration_tests::harness::{Binaries, build_c_examples, repository};
+use fleetswap_integration_tests::harness::{Binaries, FAILPOINTS_BUILD, build_c_examples, repository};
 
 /// One step: what it protects, and the cargo command that does it.
 struct Step {
@@ -23,7 +23,7 @@ struct Step {
 const TEST_ENVIRONMENT: &[(&str, &str)] = &[("INSTA_UPDATE", "no"), ("PROPTEST_RNG_SEED", "20261124")];
 
 /// Cheap steps first. The build comes before the tests, which find the programs and plugins that it made.
-const STEPS: [Step; 5] = [
+const STEPS: &[Step] = &[
     Step { title: "format", arguments: &["fmt", "--all", "--check"], environment: &[], after: nothing },
     Step {
         title: "clippy",
@@ -37,10 +37,17 @@ const STEPS: [Step; 5] = [
         environment: &[],
         after: c_examples,
     },
+    Step { title: "failpoints", arguments: &FAILPOINTS_BUILD, environment: &[], after: nothing },
     Step {
         title: "tests",
         arguments: &["test", "--workspace"],
         environment: TEST_ENVIRONMENT,
+        after: nothing,
+    },
+    Step {
+        title: "every interleaving at the gate",
+        arguments: &["test", "--quiet", "-p", "fleetswap-host", "--features", "loom", "--lib", "gate::model"],
+        environment: &[],
         after: nothing,
     },
     Step {
@@ -53,7 +60,7 @@ const STEPS: [Step; 5] = [
 
 fn main() -> ExitCode {
     let started = Instant::now();
-    for (number, step) in (1..).zip(&STEPS) {
+    for (number, step) in (1..).zip(STEPS) {
         println!("ci: [{number}/{}] {}: cargo {}", STEPS.len(), step.title, step.arguments.join(" "));
         let step_started = Instant::now();
         if let Err(why) = run(step) {

@@ -8,6 +8,18 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// What cargo is told to build the programs with failpoints, beside the others.
+pub const FAILPOINTS_BUILD: [&str; 8] = [
+    "build",
+    "--workspace",
+    "--features",
+    "fleetswap-agent/failpoints,fleetswap-controller/failpoints",
+    "--bin",
+    "agent-failpoints",
+    "--bin",
+    "controller-failpoints",
+];
+
 /// Where the build put things.
 #[derive(Clone, Debug)]
 pub struct Binaries {
@@ -50,6 +62,29 @@ impl Binaries {
     #[must_use]
     pub fn agent(&self) -> PathBuf {
         self.dir.join("agent")
+    }
+
+    /// The agent with failpoints.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn agent_with_failpoints(&self) -> Result<PathBuf> {
+        self.with_failpoints("agent-failpoints")
+    }
+
+    /// The controller with failpoints.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn controller_with_failpoints(&self) -> Result<PathBuf> {
+        self.with_failpoints("controller-failpoints")
+    }
+
+    fn with_failpoints(&self, name: &str) -> Result<PathBuf> {
+        let file = self.dir.join(name);
+        let command = FAILPOINTS_BUILD.join(" ");
+        ensure!(file.is_file(), "{} is not built: run `cargo {command}` first", file.display());
+        Ok(file)
     }
 
     /// An example plugin.

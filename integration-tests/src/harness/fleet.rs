@@ -86,7 +86,7 @@ impl Fleet {
 
     fn start_agents(&mut self) -> Result<()> {
         for agent in &mut self.agents {
-            agent.spawn()?;
+            agent.spawn(&[])?;
         }
         for agent in &self.agents {
             agent.wait_ready()?;
@@ -112,15 +112,23 @@ impl Fleet {
     /// # Errors
     /// It does not become ready.
     pub fn start_controller(&mut self) -> Result<()> {
-        let mut command = Command::new(self.binaries.controller());
-        command.args(["serve", "--listen", &self.address, "--data-dir"]).arg(self.path("controller"));
-        without_surroundings(&mut command);
-        let process = Process::start("controller", &mut command, &self.path("controller.log"))?;
+        let process = self.spawn_controller_as(&self.binaries.controller(), &[])?;
         let line = process.wait_for_line("controller ready on ")?;
         let address = line.rsplit(' ').next().context("an address in the ready line")?;
         address.clone_into(&mut self.address);
         self.controller = Some(process);
         Ok(())
+    }
+
+    /// Starts another program as the controller, with more in its environment; it may end before it is ready.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn spawn_controller_as(&self, program: &Path, environment: &[(&str, &str)]) -> Result<Process> {
+        let mut command = Command::new(program);
+        command.args(["serve", "--listen", &self.address, "--data-dir"]).arg(self.path("controller"));
+        without_surroundings(&mut command).envs(environment.iter().copied());
+        Process::start("controller", &mut command, &self.path("controller.log"))
     }
 
     /// Makes the folder and the config of one more host; it is not started.
@@ -232,7 +240,15 @@ impl Agent {
     /// # Errors
     /// It does not become ready.
     pub fn start(&mut self) -> Result<()> {
-        self.spawn()?;
+        self.start_with(&[])
+    }
+
+    /// The same, with more arguments of `agent daemon`.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub fn start_with(&mut self, more: &[&str]) -> Result<()> {
+        self.spawn(more)?;
         self.wait_ready()
     }
 
@@ -242,7 +258,7 @@ impl Agent {
         self.runs_as = Some((user, program.to_owned()));
     }
 
-    fn spawn(&mut self) -> Result<()> {
+    fn spawn(&mut self, more: &[&str]) -> Result<()> {
         let mut command = match &self.runs_as {
             Some((user, program)) => {
                 let mut command = Command::new(program);
@@ -251,12 +267,31 @@ impl Agent {
             }
             None => Command::new(self.binaries.agent()),
         };
-        without_surroundings(&mut command).args(["daemon", "--config"]).arg(self.config());
+        command.args(["daemon", "--config"]).arg(self.config()).args(more);
+        self.spawn_command(command)
+    }
+
+    /// Starts another program as this agent, with more in its environment; it may end before it is ready.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn spawn_as(&mut self, program: &Path, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = Command::new(program);
+        command.args(["daemon", "--config"]).arg(self.config()).envs(environment.iter().copied());
+        self.spawn_command(command)
+    }
+
+    fn spawn_command(&mut self, mut command: Command) -> Result<()> {
+        without_surroundings(&mut command);
         self.process = Some(Process::start(&self.name, &mut command, &self.folder.join("agent.log"))?);
         Ok(())
     }
 
-    fn wait_ready(&self) -> Result<()> {
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// It ended or stayed silent.
+    pub fn wait_ready(&self) -> Result<()> {
         self.process.as_ref().context("the agent is started")?.wait_for_line(" ready").map(drop)
     }
 

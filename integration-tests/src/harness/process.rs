@@ -90,6 +90,14 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Whether it has ended by itself.
+    ///
+    /// # Errors
+    /// The system doesn't tell.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// `kill -9`, and waits for the end.
     pub fn kill(&mut self) {
         // Both fail only when the process has ended already, which is what is wanted.

@@ -2,12 +2,15 @@
 
 mod arguments;
 mod attacks;
+mod binary;
+mod breakglass;
 mod calls;
 mod common;
 mod demo;
 mod impostor;
 mod kills;
 mod late;
+mod levels;
 mod logs;
 mod mirrors;
 mod offline;
@@ -16,4 +19,5 @@ mod pushes;
 mod refusals;
 mod rest;
 mod state;
+mod useful;
 mod words;

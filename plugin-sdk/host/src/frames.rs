@@ -29,6 +29,12 @@ pub(crate) struct Start {
     pub(crate) memory_bytes: u64,
     #[prost(uint32, tag = "4")]
     pub(crate) open_files: u32,
+    /// The sandbox level, as its place in `Level::ALL`.
+    #[prost(uint32, tag = "5")]
+    pub(crate) level: u32,
+    /// Threads that run calls, if the descriptor is known already: they start before the release is opened. 0: it is not.
+    #[prost(uint32, tag = "6")]
+    pub(crate) pool: u32,
 }
 
 /// How far the worker got.
@@ -46,9 +52,10 @@ pub(crate) enum Step {
     /// No sandbox.
     #[prost(message, tag = "2")]
     NoSandbox(NoSandbox),
-    /// Locked in; what follows is the release's doing. The value says nothing.
-    #[prost(bool, tag = "3")]
-    Sandboxed(bool),
+    /// Locked in; what follows is the release's doing. The value says what this host lacks of what the release needs; the
+    /// release is opened only if that is nothing.
+    #[prost(string, tag = "3")]
+    Sandboxed(String),
     /// The library was refused.
     #[prost(message, tag = "4")]
     Refused(Refused),
@@ -81,9 +88,8 @@ pub(crate) enum Refusal {
     SymbolMissing = 1,
     AbiMismatch = 2,
     DescriptorInvalid = 3,
-    /// Not the library's fault: one that it needs is missing on this host, or too old.
-    LibraryLacking = 4,
-    /// Nor this: the host gives this process no more threads.
+    /// Not the library's fault: the host gives this process no more threads. Believed only of a worker in which the release
+    /// has not run, or where nobody is blamed.
     NoThreads = 5,
 }
 
@@ -143,9 +149,9 @@ pub(crate) struct Request {
     /// Nanoseconds left.
     #[prost(uint64, tag = "3")]
     pub(crate) deadline_ns: u64,
-    /// Of a call.
-    #[prost(string, tag = "4")]
-    pub(crate) function: String,
+    /// Of a call: a name, in UTF-8.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(crate) function: Bytes,
     /// Of a state.
     #[prost(uint32, tag = "5")]
     pub(crate) version: u32,
@@ -169,6 +175,9 @@ pub(crate) struct Reply {
     /// More parts follow.
     #[prost(bool, tag = "4")]
     pub(crate) more: bool,
+    /// Of a call: the worker finds that calls are quick now.
+    #[prost(bool, tag = "5")]
+    pub(crate) quick: bool,
 }
 
 /// The worker's own status: the deadline was over before the request began; it was not executed.
@@ -235,34 +244,33 @@ pub(crate) enum BadPart {
 pub(crate) struct FrameReader<R> {
     stream: R,
     buffer: BytesMut,
+    /// What one read fills; memory only where it was filled.
+    chunk: Box<[u8]>,
 }
 
 impl<R: Read> FrameReader<R> {
     pub(crate) fn new(stream: R) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, buffer: BytesMut::new(), chunk: vec![0; READ_CHUNK].into() }
     }
 
     /// The next frame; None at the end of the stream.
     pub(crate) fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
-            if let Some(frame) = self.whole()? {
+            if let Some(frame) = self.ready()? {
                 return Ok(Some(frame));
             }
-            let filled = self.buffer.len();
-            self.buffer.resize(filled + READ_CHUNK, 0);
-            let count = self.stream.read(&mut self.buffer[filled..]);
-            self.buffer.truncate(filled + count.as_ref().map_or(0, |count| *count));
-            match count {
-                Ok(0) if filled == 0 => return Ok(None),
+            match self.stream.read(&mut self.chunk) {
+                Ok(0) if self.buffer.is_empty() => return Ok(None),
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => {}
+                Ok(count) => self.buffer.extend_from_slice(&self.chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn whole(&mut self) -> io::Result<Option<Bytes>> {
+    /// The next frame, if it has been read already.
+    pub(crate) fn ready(&mut self) -> io::Result<Option<Bytes>> {
         let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = u32::from_be_bytes(*head) as usize;
         if length > FRAME_MAX {

@@ -3,14 +3,15 @@
 //! Pointer, count of calls in flight and pause flag are one thing, changed under one lock: a caller is either
 //! counted on the value that it uses, or waits, or is turned away. So a swap needs no guess: when [`Retired`]
 //! or [`Gate::drained`] says drained, nobody is on the value and nobody can get on it.
+mod bell;
 mod core;
 
-use self::core::{Bounds, Core, Entry, Slot};
-use std::{fmt, ops::Deref, pin::pin, sync::Arc, time::Duration};
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
+use self::{
+    bell::Bell,
+    core::{Bounds, Core, Entry, Slot},
 };
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout_at};
 
 /// Calls that wait at a gate at most.
 pub const QUEUE_CALLS_MAX: usize = 1_024;
@@ -24,10 +25,10 @@ pub struct Gate<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     core: Core<T, Instant>,
-    /// Told when queued callers have to look again.
-    admission: Notify,
-    /// Told when a value may be drained.
-    drained: Notify,
+    /// Rung when queued callers have to look again.
+    admission: Bell,
+    /// Rung when a value may be drained.
+    drained: Bell,
 }
 
 /// Why a caller did not get in.
@@ -68,7 +69,7 @@ impl<T> Gate<T> {
     #[must_use]
     pub fn paused() -> Self {
         let core = Core::new(Bounds { calls: QUEUE_CALLS_MAX, bytes: QUEUE_BYTES_MAX });
-        Self(Arc::new(Inner { core, admission: Notify::new(), drained: Notify::new() }))
+        Self(Arc::new(Inner { core, admission: Bell::new(), drained: Bell::new() }))
     }
 
     /// An open gate.
@@ -86,26 +87,30 @@ impl<T> Gate<T> {
     /// # Errors
     /// A full queue, the deadline, or a shut gate.
     pub async fn enter(&self, bytes: usize, deadline: Instant) -> Result<Guard<T>, EnterError> {
-        let ticket = match self.0.core.enter(bytes, due(deadline)) {
-            Entry::Admitted(slot) => return Ok(self.guard(slot)),
-            Entry::Full => return Err(EnterError::QueueFull),
-            Entry::Shut => return Err(EnterError::Shut),
-            Entry::Queued(id) => Ticket { gate: &self.0, id },
-        };
-        timeout_at(deadline, self.wait(&ticket)).await.unwrap_or(Err(EnterError::Deadline))
+        match self.knock(bytes, deadline)? {
+            Knock::Admitted(guard) => Ok(guard),
+            Knock::Queued(ticket) => {
+                timeout_at(deadline, self.wait(&ticket)).await.unwrap_or(Err(EnterError::Deadline))
+            }
+        }
+    }
+
+    fn knock(&self, bytes: usize, deadline: Instant) -> Result<Knock<'_, T>, EnterError> {
+        match self.0.core.enter(bytes, due(deadline)) {
+            Entry::Admitted(slot) => Ok(Knock::Admitted(self.guard(slot))),
+            Entry::Queued(id) => Ok(Knock::Queued(Ticket { gate: &self.0, id })),
+            Entry::Full => Err(EnterError::QueueFull),
+            Entry::Shut => Err(EnterError::Shut),
+        }
     }
 
     async fn wait(&self, ticket: &Ticket<'_, T>) -> Result<Guard<T>, EnterError> {
-        loop {
-            let mut changed = pin!(self.0.admission.notified());
-            // Registered before the look, so that a change between look and await is not missed.
-            changed.as_mut().enable();
-            match self.0.core.retry(ticket.id) {
-                Entry::Admitted(slot) => return Ok(self.guard(slot)),
-                Entry::Shut => return Err(EnterError::Shut),
-                Entry::Queued(_) | Entry::Full => changed.await,
-            }
-        }
+        let look = || match self.0.core.retry(ticket.id) {
+            Entry::Admitted(slot) => Some(Ok(self.guard(slot))),
+            Entry::Shut => Some(Err(EnterError::Shut)),
+            Entry::Queued(_) | Entry::Full => None,
+        };
+        self.0.admission.until(look).await
     }
 
     fn guard(&self, slot: Arc<Slot<T>>) -> Guard<T> {
@@ -115,21 +120,21 @@ impl<T> Gate<T> {
     /// Callers wait from now on; calls in flight go on. Does nothing to a shut gate.
     pub fn pause(&self) {
         self.0.core.pause();
-        self.0.drained.notify_waiters();
+        self.0.drained.ring();
     }
 
     /// Lets callers in, the queued ones first told. Does nothing to a shut gate.
     pub fn resume(&self) {
         self.0.core.resume();
-        self.0.admission.notify_waiters();
+        self.0.admission.ring();
     }
 
     /// Turns callers away from now on, the queued ones too, until the next [`Gate::replace`]. Returns the value
     /// that was in place.
     pub fn shut(&self) -> Option<Retired<T>> {
         let old = self.0.core.shut();
-        self.0.admission.notify_waiters();
-        self.0.drained.notify_waiters();
+        self.0.admission.ring();
+        self.0.drained.ring();
         self.retired(old)
     }
 
@@ -138,8 +143,8 @@ impl<T> Gate<T> {
     #[must_use = "the old value may still be in use"]
     pub fn swap(&self, value: T) -> Option<Retired<T>> {
         let old = self.0.core.replace(value);
-        self.0.admission.notify_waiters();
-        self.0.drained.notify_waiters();
+        self.0.admission.ring();
+        self.0.drained.ring();
         self.retired(old)
     }
 
@@ -191,14 +196,7 @@ fn due(deadline: Instant) -> Instant {
 
 impl<T> Inner<T> {
     async fn wait_drained(&self, slot: &Slot<T>) {
-        loop {
-            let mut changed = pin!(self.drained.notified());
-            changed.as_mut().enable();
-            if self.core.is_drained(slot) {
-                return;
-            }
-            changed.await;
-        }
+        self.drained.until(|| self.core.is_drained(slot).then_some(())).await;
     }
 }
 
@@ -212,6 +210,12 @@ impl<T> fmt::Debug for Gate<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").field("in_flight", &self.in_flight()).finish_non_exhaustive()
     }
+}
+
+/// What a caller gets at once.
+enum Knock<'a, T> {
+    Admitted(Guard<T>),
+    Queued(Ticket<'a, T>),
 }
 
 /// A caller's place in the queue.
@@ -243,7 +247,7 @@ impl<T> Deref for Guard<T> {
 impl<T> Drop for Guard<T> {
     fn drop(&mut self) {
         if self.gate.core.leave(&self.slot) {
-            self.gate.drained.notify_waiters();
+            self.gate.drained.ring();
         }
     }
 }
@@ -288,4 +292,8 @@ impl<T: fmt::Debug> fmt::Debug for Retired<T> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "loom")]
+mod model;
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests;

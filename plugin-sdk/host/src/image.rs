@@ -201,9 +201,9 @@ impl Image {
     }
 }
 
-/// A read-only mapping of a sealed memfd.
+/// A read-only mapping of a sealed memfd, or of a file of the system's.
 #[derive(Debug)]
-struct Map {
+pub(crate) struct Map {
     start: NonNull<u8>,
     length: usize,
 }
@@ -224,9 +224,16 @@ impl Map {
         Ok(Self { start, length })
     }
 
-    const fn bytes(&self) -> &[u8] {
-        // SAFETY: `start` is a live mapping of `length` readable bytes until drop; the seals forbid writing and
-        // shrinking, so the bytes neither change nor vanish.
+    /// Maps the whole of a file that nobody writes to while a worker looks at it: a sealed image, or a library of the
+    /// system, which this process has loaded as well.
+    pub(crate) fn of_file(file: &File) -> io::Result<Self> {
+        let length = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        Self::new(file.as_fd(), length)
+    }
+
+    pub(crate) const fn bytes(&self) -> &[u8] {
+        // SAFETY: `start` is a live mapping of `length` readable bytes until drop. The seals of an image forbid writing
+        // and shrinking, and libraries of the system are replaced, not written to: the bytes neither change nor vanish.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
     }
 }

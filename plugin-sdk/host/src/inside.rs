@@ -4,6 +4,7 @@
 //! need of the system's libraries, locks itself in, and only then opens the release.
 mod answers;
 mod crash;
+mod desk;
 mod instance;
 mod library;
 mod occupancy;
@@ -15,9 +16,9 @@ mod table;
 pub(crate) use crash::FATAL;
 
 use crate::{
-    Limits,
+    Level, Limits,
     frames::{self, FrameReader, Loading, NoSandbox, Refusal, Refused, Start, Step},
-    sandbox,
+    sandbox::{self, SandboxError},
 };
 use bytes::BytesMut;
 use prost::Message;
@@ -76,25 +77,43 @@ fn start(host: Option<OsString>) -> io::Result<&'static Shared> {
         return Err(refuse(socket, Step::OtherBuild(build)));
     }
     name_process(&start.plugin);
-    let lacking = library::preload();
+    let lacking = library::lacking(&library::preload());
     crash::install(&start.plugin);
     let limits =
         Limits { memory_bytes: start.memory_bytes, open_files: start.open_files, ..Limits::default() };
-    if let Err(error) = sandbox::enter(&limits) {
+    if let Err(error) = lock_in(&limits, start.level) {
         let no = NoSandbox { piece: error.piece, words: error.words };
         return Err(refuse(socket, Step::NoSandbox(no)));
     }
-    report(socket, Step::Sandboxed(true))?;
-    let plugin = library::load(&lacking).map_err(|refused| refuse(socket, Step::Refused(refused)))?;
-    crash::loaded();
-    let descriptor = plugin.descriptor.clone();
-    // Before the worker counts as loaded: what the host can't give now is not the release's failure later.
-    let shared = serve::start(plugin, socket, reader).map_err(|error| {
+    let no_threads = |error: io::Error| {
         let refused = Refused { kind: Refusal::NoThreads as i32, words: error.to_string() };
         refuse(socket, Step::Refused(refused))
-    })?;
+    };
+    let shared = Shared::new(socket, reader);
+    // Before the release can run: so it can't be the cause when the host has no thread to give, nor claim so.
+    if start.pool > 0 {
+        shared.start(start.pool).map_err(no_threads)?;
+    }
+    let lacks_something = !lacking.is_empty();
+    report(socket, Step::Sandboxed(lacking))?;
+    if lacks_something {
+        return Err(io::Error::other("the release was not opened; the host knows why"));
+    }
+    let plugin = library::load().map_err(|refused| refuse(socket, Step::Refused(refused)))?;
+    crash::loaded();
+    let (descriptor, concurrency) = (plugin.descriptor.clone(), plugin.parsed.concurrency);
+    shared.set(plugin);
+    if start.pool == 0 {
+        shared.start(concurrency).map_err(no_threads)?;
+    }
     report(socket, Step::Loaded(descriptor))?;
     Ok(shared)
+}
+
+fn lock_in(limits: &Limits, level: u32) -> Result<(), SandboxError> {
+    // A number that there is not comes from no build that is the same as this one.
+    let level = usize::try_from(level).ok().and_then(|place| Level::ALL.get(place)).copied();
+    sandbox::enter(limits, level.unwrap_or(Level::Strict))
 }
 
 /// Has the kernel end this process when the thread that started it ends, and makes sure that it still lives.

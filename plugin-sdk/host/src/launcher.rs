@@ -1,9 +1,9 @@
 //! Launcher: the one thread that starts workers, and the first exchange with each of them.
 use crate::{
-    Cause, Death, Image, LoadError, SandboxError, Worker, WorkerSpec, death, error,
+    Cause, Cgroup, Death, Image, Limits, LoadError, SandboxError, Worker, WorkerSpec, death, error,
     frames::{self, Loading, Refusal, Refused, Start, Step},
     inside,
-    log::{self, Tail},
+    log::{self, LogLine, LogSource, Tail},
     process::{Child, Process},
     worker::Loaded,
 };
@@ -52,24 +52,34 @@ struct Job {
     log: OwnedFd,
     plugin: String,
     version: String,
+    limits: Limits,
     started: oneshot::Sender<io::Result<Child>>,
 }
 
 impl Launcher {
-    /// Starts the thread.
+    /// Starts the thread. Limits are kept by a watch.
     ///
     /// # Errors
     /// No thread to be had, or this program's own file can't be examined.
     pub fn start() -> io::Result<Self> {
+        Self::start_within(None)
+    }
+
+    /// Starts the thread. Where there is a cgroup, each worker gets a leaf of it, and the watch is its backstop.
+    ///
+    /// # Errors
+    /// As for [`Launcher::start`].
+    pub fn start_within(cgroup: Option<Cgroup>) -> io::Result<Self> {
         let build = inside::build_id()?.into();
         let (jobs, queue) = mpsc::channel::<Job>();
         // The kernel ends the workers when the *thread* that started them ends, so it is one of our own, and no
         // thread of a runtime that comes and goes.
         thread::Builder::new().name("launcher".into()).spawn(move || {
             for job in queue {
+                let limits = job.limits.clone();
                 let (command, started) = job.into_command();
                 // A caller that has gone away drops the child, which ends it.
-                let _ = started.send(spawn(command));
+                let _ = started.send(spawn(command, cgroup.as_ref(), &limits));
             }
         })?;
         Ok(Self { jobs, build })
@@ -107,7 +117,8 @@ impl Launcher {
         let (plugin, version) = (spec.plugin.clone(), spec.version.clone());
         let (started, child) = oneshot::channel();
         let gone = || LoadError::host("reaching the launcher")(io::ErrorKind::BrokenPipe.into());
-        let job = Job { socket: socket.into(), image, log: log_end, plugin, version, started };
+        let limits = spec.limits.clone();
+        let job = Job { socket: socket.into(), image, log: log_end, plugin, version, limits, started };
         self.jobs.send(job).map_err(|_| gone())?;
         let child = child.await.map_err(|_| gone())?.map_err(LoadError::host("starting a process"))?;
         let tail = Tail::new(spec.log.clone(), death::build_id(image_bytes));
@@ -132,8 +143,17 @@ impl Job {
     }
 }
 
-fn spawn(mut command: Command) -> io::Result<Child> {
-    Child::adopt(command.spawn()?.id())
+/// The process is in its cgroup before anybody tells it to begin: it waits for its first frame.
+fn spawn(mut command: Command, cgroup: Option<&Cgroup>, limits: &Limits) -> io::Result<Child> {
+    let child = Child::adopt(command.spawn()?.id())?;
+    Ok(match cgroup.map(|cgroup| cgroup.hold(child.pid, limits)) {
+        Some(Ok(group)) => child.held_by(group),
+        // The watch keeps its limits as well; a plugin that answers is worth more than the better way to bound it.
+        Some(Err(error)) => {
+            child.noted(format!("no cgroup for this worker, the watch alone bounds it: {error}"))
+        }
+        None => child,
+    })
 }
 
 /// Why loading stopped.
@@ -162,11 +182,14 @@ struct Newborn {
 
 impl Newborn {
     fn new(
-        child: Child,
+        mut child: Child,
         socket: StdStream,
         (log, tail): (OwnedFd, Tail),
         spec: &WorkerSpec,
     ) -> io::Result<Self> {
+        if let Some(text) = child.note.take() {
+            spec.log.send(LogLine { source: LogSource::Host, text });
+        }
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
         let log = pipe::Receiver::from_owned_fd(log)?;
@@ -184,14 +207,20 @@ impl Newborn {
             plugin: spec.plugin.clone(),
             memory_bytes: spec.limits.memory_bytes,
             open_files: spec.limits.open_files,
+            level: spec.level as u32,
+            pool: pool(spec.descriptor.as_ref()),
         };
         let mut frame = BytesMut::new();
         frames::encode(&start, &mut frame);
         self.writer.write_all(&frame).await.map_err(|_| Failure::Ended)?;
         match self.step().await? {
-            Step::Sandboxed(_) => {
+            Step::Sandboxed(lacking) if lacking.is_empty() => {
                 self.sandboxed = true;
                 Ok(())
+            }
+            Step::Sandboxed(lacking) => Err(Failure::Known(LoadError::HostLacks { words: lacking })),
+            Step::Refused(refused) if refused.kind == Refusal::NoThreads as i32 => {
+                Err(Failure::Known(no_threads(refused.words)))
             }
             Step::OtherBuild(worker) => {
                 Err(Failure::Known(LoadError::BuildMismatch { worker, host: build.into() }))
@@ -208,6 +237,14 @@ impl Newborn {
     async fn load(&mut self, spec: &WorkerSpec) -> Result<(Bytes, Descriptor), Failure> {
         match self.step().await? {
             Step::Loaded(descriptor) => accept(descriptor, spec).map_err(Failure::Known),
+            // Its threads run already: the release claims what only the host can lack, to escape the blame.
+            Step::Refused(refused)
+                if refused.kind == Refusal::NoThreads as i32 && pool(spec.descriptor.as_ref()) > 0 =>
+            {
+                let words = "it said that the host has no threads, after those had been started".into();
+                self.process.kill(Cause::Protocol(words));
+                Err(Failure::Ended)
+            }
             Step::Refused(refused) => Err(Failure::Known(refusal(refused))),
             Step::OtherBuild(_) | Step::NoSandbox(_) | Step::Sandboxed(_) => Err(Failure::Ended),
         }
@@ -276,11 +313,18 @@ fn refusal(refused: Refused) -> LoadError {
         Ok(Refusal::SymbolMissing) => LoadError::SymbolMissing { words },
         Ok(Refusal::AbiMismatch) => LoadError::AbiMismatch { words },
         Ok(Refusal::DescriptorInvalid) => LoadError::DescriptorInvalid { words },
-        Ok(Refusal::LibraryLacking) => LoadError::HostLacks { words },
-        Ok(Refusal::NoThreads) => {
-            LoadError::host("starting the threads of a worker")(io::Error::other(words))
-        }
+        Ok(Refusal::NoThreads) => no_threads(words),
     }
+}
+
+fn no_threads(words: String) -> LoadError {
+    LoadError::host("starting the threads of a worker")(io::Error::other(words))
+}
+
+/// Threads that will run calls, as the signed descriptor says; 0 where there is none to go by.
+fn pool(descriptor: Option<&Bytes>) -> u32 {
+    let parsed = descriptor.and_then(|bytes| Descriptor::parse(bytes).ok());
+    parsed.map_or(0, |parsed| parsed.concurrency.max(1))
 }
 
 /// Demands the signed descriptor, where there is one, byte by byte.

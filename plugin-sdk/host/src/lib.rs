@@ -5,6 +5,7 @@
 //! through a [`Worker`] handle. A [`Gate`] stands in front of the worker that callers use.
 //!
 //! A program that launches workers is also the worker: its `main` begins with [`run_worker_if_asked`].
+mod cgroup;
 mod death;
 mod error;
 mod fault;
@@ -19,6 +20,7 @@ mod process;
 mod sandbox;
 mod worker;
 
+pub use cgroup::{Cgroup, NoCgroup};
 pub use death::{Cause, CrashRecord, Death, Frame};
 pub use error::{CallError, LoadError};
 pub use fault::Fault;
@@ -28,5 +30,5 @@ pub use inside::run_worker_if_asked;
 pub use launcher::Launcher;
 pub use limits::{Limits, POOL_MAX};
 pub use log::{LINE_MAX, LogLine, LogSink, LogSource, TAIL_MAX};
-pub use sandbox::{Level, SandboxError, sandbox_level};
+pub use sandbox::{Level, SandboxError, UnknownLevel, sandbox_level};
 pub use worker::{Worker, WorkerSpec};

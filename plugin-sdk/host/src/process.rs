@@ -1,5 +1,8 @@
 //! Process: one worker process, watched against its limits and always reaped.
-use crate::{Cause, Limits, POOL_MAX, limits::OWN_THREADS};
+mod dying;
+
+use crate::{Cause, Limits, POOL_MAX, cgroup::Group, limits::OWN_THREADS};
+use dying::is_dying;
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus},
@@ -38,6 +41,10 @@ pub(crate) struct Child {
     pub(crate) pid: u32,
     pidfd: OwnedFd,
     reaped: bool,
+    /// Goes after the process has been reaped.
+    group: Option<Group>,
+    /// Something to tell about its start.
+    pub(crate) note: Option<String>,
 }
 
 impl Child {
@@ -45,7 +52,7 @@ impl Child {
     pub(crate) fn adopt(pid: u32) -> io::Result<Self> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
         match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Self { pid, pidfd, reaped: false }),
+            Ok(pidfd) => Ok(Self { pid, pidfd, reaped: false, group: None, note: None }),
             Err(error) => {
                 // Without a descriptor nothing could end it later, so it ends now; by its number, which is its
                 // own until it is waited for.
@@ -54,6 +61,18 @@ impl Child {
                 Err(error.into())
             }
         }
+    }
+
+    /// The cgroup that it is in, from now on kept as long as the process.
+    pub(crate) fn held_by(mut self, group: Group) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Something to tell about its start.
+    pub(crate) fn noted(mut self, text: String) -> Self {
+        self.note = Some(text);
+        self
     }
 
     /// Reaps it if it has ended.
@@ -178,12 +197,17 @@ impl Handle {
 
 impl State {
     fn kill(&self, cause: Cause) {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+        // What a process that is on its way out does with its socket is no breach of the protocol: whoever ended it is
+        // to be told.
+        let is_late = matches!(cause, Cause::Protocol(_)) && is_dying(self.pid);
+        if !is_late {
+            self.wanted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+        }
         // An error means that it has ended.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
-    fn cause_of(&self, status: &WaitIdStatus) -> Cause {
+    fn cause_of(&self, status: &WaitIdStatus, child: &Child, limit: u64) -> Cause {
         if let Some(code) = status.exit_status() {
             let asked = code == 0 && self.closing.load(Ordering::Acquire);
             return if asked { Cause::Closed } else { Cause::Exited(code) };
@@ -192,6 +216,10 @@ impl State {
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match wanted {
             Some(cause) if signal == libc::SIGKILL => cause,
+            None if signal == libc::SIGKILL => match child.group.as_ref().and_then(Group::out_of_memory) {
+                Some(seen) => Cause::Memory { seen, limit },
+                None => Cause::Signal(signal),
+            },
             _ => Cause::Signal(signal),
         }
     }
@@ -205,7 +233,7 @@ async fn keep(state: &State, mut child: Child, exited: AsyncFd<Arc<OwnedFd>>, mu
         tokio::select! {
             ready = exited.readable() => {
                 match child.try_reap() {
-                    Ok(Some(status)) => return state.cause_of(&status),
+                    Ok(Some(status)) => return state.cause_of(&status, &child, watch.memory_bytes),
                     Ok(None) => {}
                     // Somebody else reaped it: how it ended can't be known any more.
                     Err(_) => return Cause::Killed,
@@ -349,6 +377,18 @@ mod tests {
         process.kill(Cause::Protocol("why".into()));
         process.kill(Cause::Killed);
         assert_eq!(process.exited().await, Cause::Protocol("why".into()));
+    }
+
+    #[tokio::test]
+    async fn what_a_process_does_after_its_end_has_begun_is_no_breach_of_the_protocol() {
+        let pid = std::process::Command::new("sh").args(["-c", "kill -KILL $$"]).spawn().unwrap().id();
+        let child = Child::adopt(pid).unwrap();
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), ended).unwrap();
+        // Nobody has looked yet: the task that reaps it runs at the next await.
+        let process = Process::watch(child, &Limits::default()).unwrap();
+        process.kill(Cause::Protocol("it closed its socket".into()));
+        assert_eq!(process.exited().await, Cause::Signal(libc::SIGKILL));
     }
 
     #[tokio::test]

@@ -1,136 +1,61 @@
 //! Sandbox: what a plugin's code can't do, whatever it tries.
 //!
-//! Level [`Level::Standard`]: resource limits, no new privileges, no capabilities, Landlock over all files, and a
-//! default-deny system call filter. It is set up by the worker itself before it opens the library, and can't
-//! be taken back.
+//! It is set up by the worker itself before it opens the library, and can't be taken back. How much of it there is,
+//! the [`Level`] says.
 mod calls;
 mod filter;
+mod landlock;
+mod level;
+mod mdwe;
 mod rlimits;
 
+pub use level::{Level, SandboxError, UnknownLevel, sandbox_level};
+
 use crate::Limits;
-use landlock::{ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus};
-use rustix::thread::{CapabilitySet, CapabilitySets};
-use std::{error::Error, fmt};
+use ::landlock::RulesetStatus;
+use rustix::{
+    io,
+    process::{getpriority_process, setpriority_process},
+    thread::{CapabilitySet, CapabilitySets},
+};
 
-/// How strict a sandbox is. A greater level forbids all that a lesser one does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Level {
-    /// Needs Linux 5.13.
-    #[default]
-    Standard,
-}
+/// How much a worker yields to the rest of the host, in steps of nice: a thread of the agent weighs as much as three
+/// of a plugin's (`sched_prio_to_weight` in the kernel: 1024 to 335).
+const NICE: i32 = 5;
+/// The greatest nice that there is.
+const NICE_MAX: i32 = 19;
 
-impl Level {
-    /// The level as configuration and reports spell it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Standard => "standard",
+/// Locks this process in, at exactly this level. The caller has one thread, and everything open that it will need.
+pub(crate) fn enter(limits: &Limits, level: Level) -> Result<(), SandboxError> {
+    yield_to_the_host().map_err(|e| SandboxError::at(level, "nice")(&e))?;
+    rlimits::set(limits).map_err(|e| SandboxError::at(level, "rlimits")(&e))?;
+    rustix::thread::set_no_new_privs(true).map_err(|e| SandboxError::at(level, "no_new_privs")(&e))?;
+    drop_capabilities().map_err(|e| SandboxError::at(level, "capabilities")(&e))?;
+    if level >= Level::Strict {
+        mdwe::set().map_err(|e| SandboxError::at(level, mdwe::PIECE)(&e))?;
+    }
+    if level >= Level::Standard {
+        let status = landlock::ruleset(level)?.restrict_self();
+        let status = status.map_err(|e| SandboxError::at(level, landlock::FILES)(&e))?;
+        // Partly is enough: what the level needs is a hard requirement of the ruleset, the rest a bonus.
+        if status.ruleset == RulesetStatus::NotEnforced {
+            let error = std::io::Error::other("not enforced");
+            return Err(SandboxError::at(level, landlock::FILES)(&error));
         }
     }
+    filter::install().map_err(|e| SandboxError::at(level, "seccomp")(&e))
 }
 
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A piece of the sandbox that this host does not have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("sandbox level {level} can't be reached on this host: {piece}: {words}")]
-pub struct SandboxError {
-    /// The level that was wanted.
-    pub level: Level,
-    /// The piece that failed, for example `landlock`.
-    pub piece: String,
-    /// What the system said.
-    pub words: String,
-}
-
-impl SandboxError {
-    /// Stable code; it has a page in `docs/errors/`.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        "SANDBOX_UNAVAILABLE"
-    }
-
-    fn at(piece: &'static str) -> impl Fn(&dyn Error) -> Self {
-        move |error| Self { level: Level::Standard, piece: piece.into(), words: chain(error) }
-    }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        words = format!("{words}: {next}");
-        cause = next.source();
-    }
-    words
-}
-
-/// The highest level that this host can give, found without changing this process.
-///
-/// # Errors
-/// Below [`Level::Standard`]: the first piece that is missing.
-pub fn sandbox_level() -> Result<Level, SandboxError> {
-    files()?;
-    filter::programs().map_err(|e| SandboxError::at("seccomp")(&e))?;
-    filter::is_available().map_err(|e| SandboxError::at("seccomp")(&e))?;
-    Ok(Level::Standard)
-}
-
-/// Locks this process in. The caller has one thread, and everything open that it will need.
-pub(crate) fn enter(limits: &Limits) -> Result<(), SandboxError> {
-    rlimits::set(limits).map_err(|e| SandboxError::at("rlimits")(&e))?;
-    rustix::thread::set_no_new_privs(true).map_err(|e| SandboxError::at("no_new_privs")(&e))?;
-    drop_capabilities().map_err(|e| SandboxError::at("capabilities")(&e))?;
-    let status = files()?.restrict_self().map_err(|e| SandboxError::at("landlock")(&e))?;
-    // Partly is enough: what level standard needs is a hard requirement of the ruleset, the rest a bonus.
-    if status.ruleset == RulesetStatus::NotEnforced {
-        return Err(SandboxError::at("landlock")(&std::io::Error::other("not enforced")));
-    }
-    filter::install().map_err(|e| SandboxError::at("seccomp")(&e))
-}
-
-/// A Landlock ruleset that handles every access to files and allows none. An image that is already open loads
-/// all the same: a memfd lies in no file hierarchy.
-fn files() -> Result<landlock::RulesetCreated, SandboxError> {
-    Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(ABI::V1))
-        .and_then(|rules| {
-            rules.set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(ABI::V5))
-        })
-        .and_then(|rules| rules.set_compatibility(CompatLevel::HardRequirement).create())
-        .map_err(|e| SandboxError::at("landlock")(&e))
+/// A plugin that spins on every core must not keep the agent from looking after it. `RLIMIT_NICE` and the filter keep
+/// it from coming back up.
+fn yield_to_the_host() -> io::Result<()> {
+    let nice = getpriority_process(None)?.saturating_add(NICE).min(NICE_MAX);
+    setpriority_process(None, nice)
 }
 
 /// Root in a worker is nobody special.
-fn drop_capabilities() -> rustix::io::Result<()> {
+fn drop_capabilities() -> io::Result<()> {
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::set_capabilities(None, sets)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_host_reaches_the_default_level_without_changing_the_process() {
-        assert_eq!(sandbox_level().unwrap(), Level::default());
-        assert!(std::fs::read("/etc/hostname").is_ok() || std::fs::read("/etc/passwd").is_ok());
-    }
-
-    #[test]
-    fn a_missing_piece_is_named_with_the_words_of_the_system() {
-        let error = SandboxError::at("landlock")(&std::io::Error::from_raw_os_error(libc::ENOSYS));
-        let text = error.to_string();
-        assert!(text.contains("landlock: Function not implemented"), "{text}");
-        assert_eq!(error.code(), "SANDBOX_UNAVAILABLE");
-    }
 }

@@ -1,5 +1,6 @@
 //! Worker: the host's handle of one worker process.
 mod mux;
+mod room;
 
 use crate::{
     CallError, Cause, Death, Launcher, Level, Limits, LogSink, POOL_MAX,
@@ -12,6 +13,7 @@ use crate::{
 use bytes::Bytes;
 use fleetswap_plugin_abi::Status;
 use mux::Mux;
+use room::Room;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -23,9 +25,6 @@ use tokio::{
     time::timeout,
 };
 
-/// Calls that are with a worker at a time, as a multiple of its concurrency: one that runs and one that is ready
-/// to run. The others wait in the host, where they are still known not to have begun.
-const CALLS_PER_THREAD: u32 = 2;
 /// How long a worker that closed its socket may take to end.
 const EXIT_GRACE: Duration = Duration::from_millis(200);
 /// How long replies of a dead worker are still read.
@@ -42,7 +41,7 @@ pub struct WorkerSpec {
     pub descriptor: Option<Bytes>,
     /// What it may use.
     pub limits: Limits,
-    /// How strictly it is locked in.
+    /// How strictly it is locked in: exactly so, or not at all. [`crate::sandbox_level`] says what this host can give.
     pub level: Level,
     /// Where its log lines go.
     pub log: LogSink,
@@ -90,14 +89,12 @@ impl Worker {
     pub(crate) fn new(loaded: Loaded) -> Self {
         let threads = loaded.concurrency.clamp(1, POOL_MAX);
         loaded.process.set_own_threads(OWN_THREADS + threads);
-        let (mux, queue) = Mux::new();
-        let mux = Arc::new(mux);
-        let writer = tokio::spawn(mux::write(Arc::clone(&mux), loaded.writer, queue));
-        let places = Places {
-            calls: Arc::new(Semaphore::new((threads * CALLS_PER_THREAD) as usize)),
-            health: Arc::new(Semaphore::new(1)),
-            control: Arc::new(Semaphore::new(1)),
-        };
+        let room = Room::new(threads);
+        let calls = room.places();
+        let (mux, writer) = Mux::new(loaded.writer, room);
+        let writer = tokio::spawn(writer);
+        let places =
+            Places { calls, health: Arc::new(Semaphore::new(1)), control: Arc::new(Semaphore::new(1)) };
         let (sender, death) = watch::channel(None);
         let end = End {
             process: loaded.process.handle(),
@@ -160,8 +157,8 @@ impl Worker {
     /// # Errors
     /// See [`CallError`].
     pub async fn call(&self, function: &str, input: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
-        let request =
-            Request { op: Op::Call as i32, function: function.into(), body: input, ..Request::default() };
+        let function = Bytes::copy_from_slice(function.as_bytes());
+        let request = Request { op: Op::Call as i32, function, body: input, ..Request::default() };
         self.request(&self.0.places.calls, request, timeout).await
     }
 

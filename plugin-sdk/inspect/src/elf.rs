@@ -6,6 +6,7 @@
 mod dynamic;
 mod error;
 mod header;
+mod needs;
 mod segments;
 mod symbols;
 mod versions;
@@ -14,6 +15,7 @@ use std::fmt;
 
 pub use error::LintError;
 pub(crate) use header::Header;
+pub use needs::{Need, needs, provides};
 
 use crate::{note::Note, platform::Platform};
 use dynamic::Dynamic;

@@ -12,7 +12,7 @@ struct Fixture {
 /// A record that was saved twice: "one", then "two".
 fn saved() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
-    let record = Record::new(dir.path(), "clock");
+    let record = Record::new(dir.path(), "clock", Kind::Record);
     record.save(&"one").unwrap();
     record.save(&"two").unwrap();
     Fixture { dir, record }
@@ -35,7 +35,7 @@ fn what_was_saved_last_is_loaded() {
     let fixture = saved();
     assert_eq!(fixture.load().unwrap().as_deref(), Some("two"));
     let records = Records::new(fixture.dir.path().to_owned());
-    Record::new(fixture.dir.path(), "@host").save(&1).unwrap();
+    Record::new(fixture.dir.path(), "@host", Kind::HostRecord).save(&1).unwrap();
     assert_eq!(records.plugins().unwrap(), BTreeSet::from(["clock".to_owned()]));
     assert_eq!(records.of("clock").load::<String>().unwrap().as_deref(), Some("two"));
     assert_eq!(records.of("other").load::<String>().unwrap(), None);

@@ -1,8 +1,8 @@
 //! A small vocabulary for stories about one plugin on one host.
 
 use crate::{
-    Event, Fact, Fault, Generation, Installed, Offer, Outcome, Plugin, Problem, Proof, Release, ReleaseId,
-    Stage, StateVersions, Target, Task, Time,
+    Event, Fact, Fault, Generation, Installed, Offer, Order, Outcome, Plugin, Problem, Proof, Release,
+    ReleaseId, Stage, StateVersions, Target, Task, Time,
 };
 
 /// Release number `n`: version `n.0.0`, with state where `n` is even.
@@ -38,6 +38,10 @@ pub(crate) fn offer(generation: u64, target: Target) -> Offer {
 
 pub(crate) fn problem(fault: Fault, code: &str) -> Problem {
     Problem::new(fault, code, "it went wrong")
+}
+
+pub(crate) fn order(reason: &str) -> Order {
+    Order { reason: reason.into(), by: "alice".into(), at_ms: 7 }
 }
 
 /// A host with a disk: what must be saved is written, and a cut reads it back.
@@ -90,6 +94,14 @@ impl Host {
     pub(crate) fn tell_back(&mut self, generation: u64, n: u8) {
         let offer = offer(generation, Target::Release(release(n)));
         self.feed(Fact::Told(Offer { rollback: true, ..offer }));
+    }
+
+    pub(crate) fn hold(&mut self) {
+        self.feed(Fact::Held { order: order("hands off"), at_rest: false });
+    }
+
+    pub(crate) fn order_back(&mut self) {
+        self.feed(Fact::OrderedBack { order: order("it is slow"), at_rest: false });
     }
 
     pub(crate) fn outcome(&mut self, outcome: Outcome) {

@@ -1,6 +1,6 @@
 //! What holds for every order of events.
 
-use super::host::{Cut, Host, STEPS, installed, offer, problem, release};
+use super::host::{Cut, Host, STEPS, installed, offer, order, problem, release};
 use crate::{Event, Fact, Fault, Outcome, Plugin, Proof, Serve, Stage, Target, Task, Time};
 use proptest::prelude::*;
 
@@ -32,6 +32,16 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+/// What an operator on the host says.
+fn local_order(at_rest: bool) -> impl Strategy<Value = Fact> {
+    let said = || prop::sample::select(vec!["hands off", "it is slow"]).prop_map(order);
+    prop_oneof![
+        2 => said().prop_map(move |order| Fact::Held { order, at_rest }),
+        2 => said().prop_map(move |order| Fact::OrderedBack { order, at_rest }),
+        1 => Just(Fact::Released),
+    ]
+}
+
 /// What may be seen twice; generation and serial are those of [`Host`] when it comes.
 fn repeatable() -> impl Strategy<Value = Fact> {
     let well = outcome().prop_filter("a failure", |outcome| !matches!(outcome, Outcome::Failed(_)));
@@ -41,6 +51,7 @@ fn repeatable() -> impl Strategy<Value = Fact> {
         Just(Fact::SlotGranted),
         (1_u8..6).prop_map(|n| Fact::Ready(release(n).id)),
         (target(), any::<bool>()).prop_map(told),
+        local_order(false),
         well.prop_map(|outcome| Fact::Trial { serial: 0, outcome }),
     ]
 }
@@ -56,13 +67,18 @@ fn as_of(host: &Host, fact: Fact) -> Fact {
         }
         Fact::TimePassed | Fact::SlotGranted | Fact::Ready(_) => fact,
         Fact::Started { .. } | Fact::Died(..) | Fact::StartFailed(..) | Fact::FilesLost(..) => fact,
+        Fact::Held { .. } | Fact::OrderedBack { .. } | Fact::Released => fact,
     }
 }
 
 /// What a story is made of.
 #[derive(Clone, Debug)]
 enum Act {
-    Tell { ahead: i64, target: Target, rollback: bool },
+    Tell {
+        ahead: i64,
+        target: Target,
+        rollback: bool,
+    },
     Honest,
     Any(Outcome),
     Fail(Fault),
@@ -73,10 +89,13 @@ enum Act {
     FilesLost(u8),
     Ready(u8),
     Cut(Cut),
+    Order(Fact),
+    /// The agent ends, and is given an order while no plugin runs.
+    AtRest(Fact, Cut),
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let cut = prop_oneof![Just(Cut::Kill), Just(Cut::CleanStop), Just(Cut::Reboot)];
+    let cut = || prop_oneof![Just(Cut::Kill), Just(Cut::CleanStop), Just(Cut::Reboot)];
     prop_oneof![
         4 => (-2_i64..4, target(), any::<bool>())
             .prop_map(|(ahead, target, rollback)| Act::Tell { ahead, target, rollback }),
@@ -89,7 +108,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1_u8..6, fault()).prop_map(|(n, fault)| Act::StartFails(n, fault)),
         1 => (1_u8..6).prop_map(Act::FilesLost),
         2 => (1_u8..6).prop_map(Act::Ready),
-        2 => cut.prop_map(Act::Cut),
+        2 => cut().prop_map(Act::Cut),
+        3 => local_order(false).prop_map(Act::Order),
+        1 => (local_order(true), cut()).prop_map(|(order, how)| Act::AtRest(order, how)),
     ]
 }
 
@@ -123,6 +144,12 @@ fn play(host: &mut Host, act: Act) {
         }
         Act::Ready(n) => host.feed(Fact::Ready(release(n).id)),
         Act::Cut(how) => host.cut(how),
+        Act::Order(order) => host.feed(order),
+        Act::AtRest(order, how) => {
+            host.plugin = serde_json::from_slice(&host.disk).unwrap();
+            host.feed(order);
+            host.cut(how);
+        }
     }
 }
 
@@ -194,6 +221,7 @@ proptest! {
             check(&before, &host);
         }
         host.run_honestly();
+        prop_assert!(!host.plugin.local_override().is_some_and(|it| it.is_rolling_back()), "every way back ends");
         prop_assert_eq!(host.plugin.trial_serial(), None, "every trial ends when its events end");
     }
 
@@ -263,6 +291,48 @@ proptest! {
         prop_assert_eq!(host.plugin.status().trial, verdict);
         prop_assert_eq!(host.plugin.work().trial, Task::Idle);
         prop_assert_eq!(host.active(), Some(release(1)));
+    }
+
+    /// Whatever the controller tells, and whenever, a host that is held runs what it runs; and it still hears.
+    #[test]
+    fn nothing_that_the_controller_tells_moves_a_held_host(
+        before in prop::collection::vec(act(), 1..60),
+        hold in prop_oneof![
+            Just(Fact::Held { order: order("hands off"), at_rest: false }),
+            Just(Fact::OrderedBack { order: order("it is slow"), at_rest: false }),
+        ],
+        told in prop::collection::vec((0_i64..3, target(), any::<bool>(), 0_u8..4), 1..20),
+    ) {
+        let mut host = Host::running(&[1, 2]);
+        before.into_iter().for_each(|act| play(&mut host, act));
+        host.feed(Fact::Released);
+        host.feed(hold);
+        if host.plugin.local_override().is_none() {
+            // Nothing runs here, or nothing ran before it.
+            return Ok(());
+        }
+        // What callers notice already ends by itself.
+        host.run_honestly();
+        let (held, runs) = (host.plugin.local_override().cloned(), host.active());
+        for (ahead, target, rollback, then) in told {
+            let next = offer(host.plugin.generation().n.saturating_add_signed(ahead), target);
+            host.feed(Fact::Told(crate::Offer { rollback, ..next }));
+            let generation = host.plugin.generation();
+            match then {
+                0 => host.feed(Fact::SlotGranted),
+                1 => host.cut(Cut::Kill),
+                2 => host.cut(Cut::Reboot),
+                _ => { host.step_honestly(); }
+            }
+            prop_assert_eq!(host.plugin.trial(), None, "no trial begins");
+            prop_assert_eq!(&host.active(), &runs);
+            prop_assert_eq!(host.plugin.local_override(), held.as_ref());
+            prop_assert_eq!(host.plugin.generation(), generation, "it has heard");
+        }
+        host.feed(Fact::Released);
+        host.run_honestly();
+        prop_assert_eq!(host.plugin.local_override(), None::<&crate::LocalOverride>);
+        prop_assert_eq!(host.plugin.work().trial, Task::Idle, "what waited has taken its course");
     }
 
     /// The honest run commits, the other fails at `bad`; both are cut after any count of steps.

@@ -121,6 +121,9 @@ fn end(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>) {
     if let Some(failed) = denied_there(draft) {
         return fail(draft, failed);
     }
+    if let Some(failed) = held_there(draft) {
+        return fail(draft, failed);
+    }
     if draft.count(|member| matches!(member.skip, Some(SkipReason::Platform(_)))) > 0 {
         return fail(draft, FailedHost { host: None, failure: Failure::no_host_fits() });
     }
@@ -132,6 +135,15 @@ fn denied_there(draft: &Draft<'_>) -> Option<FailedHost> {
     draft.members().find_map(|(host, member)| {
         let Some(SkipReason::Denied(code)) = &member.skip else { return None };
         Some(FailedHost { host: Some(host.clone()), failure: Failure::denied(code) })
+    })
+}
+
+/// A host that would have been asked, were it not held: a release that nobody has tried is no assignment's.
+fn held_there(draft: &Draft<'_>) -> Option<FailedHost> {
+    draft.members().find_map(|(host, member)| {
+        let reason =
+            member.skip.as_ref().filter(|skip| matches!(skip, SkipReason::Held(_) | SkipReason::SafeMode))?;
+        Some(FailedHost { host: Some(host.clone()), failure: Failure::held(reason) })
     })
 }
 

@@ -1,6 +1,6 @@
 //! What hosts have answered, whose deadline has passed, and what that means for the rollout.
 
-use super::{ANSWER_GRACE_MS, Draft, Role, Sheet, skip_reason};
+use super::{ANSWER_GRACE_MS, Draft, Role, Sheet, held, skip_reason};
 use crate::{
     Elapsed, FailedHost, Failure, Fault, Host, HostId, HostState, Member, Reported, RolloutState, SkipReason,
     Spec, Trial, WaveState, order,
@@ -15,10 +15,15 @@ const INTERRUPTED_ATTEMPTS: u32 = 2;
 pub(super) fn answers(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>) {
     let base = draft.base;
     for (id, member) in &base.members {
+        let host = sheet.fleet.hosts.get(id);
+        if let Some(passed_over) = host.and_then(|host| held::passed_over(draft, member, host)) {
+            draft.restore(sheet, id, &passed_over);
+            draft.changed.insert(id.clone(), passed_over);
+            continue;
+        }
         if !member.state.is_open() && member.state != HostState::Lost {
             continue;
         }
-        let host = sheet.fleet.hosts.get(id);
         let told = answered(&base.spec, member, host).unwrap_or_else(|| member.clone());
         let seen = lost_if_due(&base.spec, told, host, sheet);
         let seen = retried(draft, seen);

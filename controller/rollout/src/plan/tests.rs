@@ -1,6 +1,7 @@
 //! What a plan does, step by step, with hosts that are played by hand.
 
 mod checker;
+mod held;
 mod property;
 pub(crate) mod stage;
 mod world;

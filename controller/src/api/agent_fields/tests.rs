@@ -47,7 +47,14 @@ fn good_status() -> v1::PluginStatus {
             }),
             ..v1::TrialStatus::default()
         }),
-        denied: vec![v1::Denied { release: Some(release), ..v1::Denied::default() }],
+        denied: vec![v1::Denied { release: Some(release.clone()), ..v1::Denied::default() }],
+        local_override: Some(v1::LocalOverride {
+            kind: v1::LocalOverrideKind::RolledBack.into(),
+            reason: "it is slow".to_owned(),
+            by: "alice".to_owned(),
+            since_ms: 7,
+            from: Some(release),
+        }),
         ..v1::PluginStatus::default()
     }
 }

@@ -151,8 +151,12 @@ fn every_key_of_the_agent_that_may_be_left_out_is_checked() -> Result<()> {
 fn every_limit_and_the_sandbox_level_of_the_agent_are_checked() -> Result<()> {
     let given = Given::new()?;
     let (text, digits) = (format!("\"{}\"", "x".repeat(LONG)), "9".repeat(30));
-    for (key, low, high) in [("memory_mib", "15", "65537"), ("threads", "0", "4097"), ("files", "15", "4097")]
-    {
+    for (key, low, high) in [
+        ("memory_mib", "15", "65537"),
+        ("threads", "0", "4097"),
+        ("files", "15", "4097"),
+        ("cpu_percent", "0", "102401"),
+    ] {
         let is = |value: &str| format!("`limits.{key}` is {value}; wanted ");
         given.refused(&[
             ("limits", key, Some("\"much\""), "expected i64"),
@@ -169,7 +173,12 @@ fn every_limit_and_the_sandbox_level_of_the_agent_are_checked() -> Result<()> {
         ("sandbox", "max", Some("\"standard\""), "unknown field `max`"),
         ("sandbox", "min", Some("7"), "expected a string"),
         ("sandbox", "min", Some("\"\""), "`sandbox.min` is ``"),
-        ("sandbox", "min", Some("\"none\""), "`sandbox.min` is `none`"),
+        (
+            "sandbox",
+            "min",
+            Some("\"none\""),
+            "`sandbox.min` is `none`; wanted `basic`, `standard` or `strict`",
+        ),
         ("sandbox", "min", Some(&text), "`sandbox.min` is "),
     ])
 }

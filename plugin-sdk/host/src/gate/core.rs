@@ -1,8 +1,12 @@
 //! Core of the gate: pointer, counts of calls in flight, admission and queue under one lock. Knows no waiting:
 //! every method returns at once, and the shell around it wakes who has to look again.
+#[cfg(all(test, feature = "loom"))]
+use loom::sync::{Mutex, MutexGuard};
+#[cfg(not(all(test, feature = "loom")))]
+use std::sync::{Mutex, MutexGuard};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 /// A value that callers use, with the number it got when it was put in place.
@@ -65,7 +69,7 @@ pub(crate) struct Core<T, D> {
 
 impl<T, D: Copy + Ord> Core<T, D> {
     /// A paused gate without a value.
-    pub(crate) const fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         let state = State {
             admission: Admission::Paused,
             current: None,
@@ -218,4 +222,5 @@ impl<T, D> State<T, D> {
 }
 
 #[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests;

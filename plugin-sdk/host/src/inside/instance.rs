@@ -74,11 +74,6 @@ impl Instance {
         Self { plugin, occupancy, pointer: AtomicPtr::new(null_mut()) }
     }
 
-    /// Threads that may run calls at a time.
-    pub(super) const fn concurrency(&self) -> u32 {
-        self.plugin.parsed.concurrency
-    }
-
     /// Runs one request; an illegal or a late one is answered without asking the plugin.
     pub(super) fn run(&self, op: Op, job: &Job) -> Answer {
         if job.left().is_none() {
@@ -104,14 +99,15 @@ impl Instance {
 
     fn call(&self, job: &Job) -> Result<Answer, NotAsked> {
         let request = &job.request;
-        let Some(function) = self.plugin.parsed.function(&request.function) else {
+        let name = std::str::from_utf8(&request.function).ok();
+        let Some(function) = name.and_then(|name| self.plugin.parsed.function(name)) else {
             return Ok(Answer::only(Status::UNKNOWN_FUNCTION));
         };
         let kind = if function.probe_safe { Function::CallProbeSafe } else { Function::Call };
         let _stay = self.occupancy.enter(kind)?;
         // Asked only now: it may have waited for a control function.
         let Some(left) = job.left() else { return Err(NotAsked::Expired) };
-        let (name, input) = (lend(request.function.as_bytes()), lend(&request.body));
+        let (name, input) = (lend(&request.function), lend(&request.body));
         Ok(Output::new(BODY_MAX).collect(|out| {
             // SAFETY: the instance exists in each phase in which the stay is granted, and is not destroyed
             // during it; name, input and sink live while the function runs.

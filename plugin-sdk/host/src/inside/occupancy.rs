@@ -17,6 +17,8 @@ struct State {
     in_health: bool,
     in_control: bool,
     in_destroy: bool,
+    /// Threads that wait for a change.
+    waiting: usize,
 }
 
 /// The function may not be called now.
@@ -36,7 +38,7 @@ impl Occupancy {
         let mut state = self.lock();
         let health = function == Function::Health;
         while state.in_destroy || (state.in_control && !health) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state);
         }
         if !state.phase.is_some_and(|phase| function.legal_in(phase)) {
             return Err(Illegal);
@@ -59,7 +61,7 @@ impl Occupancy {
         if function == Function::Destroy {
             state.in_destroy = true;
             while state.in_health {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.wait(state);
             }
         }
         Ok(Stay { occupancy: self, function: Some(function) })
@@ -80,6 +82,13 @@ impl Occupancy {
         self.lock().phase = phase;
     }
 
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,7 +105,10 @@ impl Drop for Stay<'_> {
                 state.in_destroy = false;
             }
         }
-        self.occupancy.changed.notify_all();
+        // Telling nobody is a call of the kernel as well.
+        if state.waiting > 0 {
+            self.occupancy.changed.notify_all();
+        }
     }
 }
 

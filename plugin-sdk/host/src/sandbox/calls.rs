@@ -49,6 +49,7 @@ const FREE: &[i64] = &[
     libc::SYS_pipe2,
     libc::SYS_ppoll,
     libc::SYS_pread64,
+    libc::SYS_pselect6, // select() without descriptors is the nap of many C programs
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_write,
@@ -72,7 +73,8 @@ const FREE: &[i64] = &[
 
 /// Older forms of the calls above, which newer machines don't have.
 #[cfg(target_arch = "x86_64")]
-const FREE_OLD: &[i64] = &[libc::SYS_dup2, libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_time];
+const FREE_OLD: &[i64] =
+    &[libc::SYS_dup2, libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_select, libc::SYS_time];
 #[cfg(not(target_arch = "x86_64"))]
 const FREE_OLD: &[i64] = &[];
 
@@ -105,6 +107,7 @@ pub(super) fn allowed(pid: u32) -> Result<Rules, BackendError> {
     rules.insert(libc::SYS_fcntl, one_of(1, &FCNTL)?);
     rules.insert(libc::SYS_ioctl, one_of(1, &[libc::FIONBIO, libc::FIOCLEX])?);
     rules.insert(libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME as u64, libc::PR_GET_NAME as u64])?);
+    rules.insert(libc::SYS_socketpair, vec![a_pair_of_its_own()?]);
     // Reading the own limits, as pthread_getattr_np does; not setting them.
     rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![equal(0, 0)?, pointer_null(2)?])?]);
     // The dynamic loader opens and examines the image.
@@ -159,6 +162,17 @@ fn not_writable_and_executable(others: &[SeccompCondition]) -> Result<Vec<Seccom
 /// own stock are in none of the figures that the watch adds up.
 fn private_memory() -> Result<SeccompCondition, BackendError> {
     masked(3, libc::MAP_TYPE | libc::MAP_HUGETLB, libc::MAP_PRIVATE)
+}
+
+/// Two ends that nobody else can get at: without `sendmsg` no descriptor passes through, so the pair is a pipe. Tokio makes
+/// one with every runtime that has I/O and signals, and panics without (decision 0011).
+fn a_pair_of_its_own() -> Result<SeccompRule, BackendError> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    SeccompRule::new(vec![
+        equal(0, libc::AF_UNIX as u64)?,
+        masked(1, !flags, libc::SOCK_STREAM)?,
+        equal(2, 0)?,
+    ])
 }
 
 /// `clone` makes a thread of this process, in the namespaces of this process.

@@ -1,26 +1,27 @@
 //! Mux: many requests over one socket, each with an id that it keeps until its reply came.
+mod pen;
+
+use super::room::Room;
 use crate::{
     CallError, Death,
-    frames::{self, BadPart, Op, Parts, Reply, Request},
+    frames::{BadPart, Op, Parts, Reply, Request},
     launcher::Frames,
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use fleetswap_plugin_abi::Status;
 use futures_util::StreamExt;
+use pen::{Pen, Written};
 use prost::Message;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{
     net::unix::OwnedWriteHalf,
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, oneshot},
     task::yield_now,
 };
-
-/// Bytes after which the writer stops collecting frames and writes.
-const BATCH_BYTES: usize = 64 * 1024;
 
 /// What a request gets: status and body, or the news that there will be none.
 pub(super) type Answer = Result<(Status, Bytes), CallError>;
@@ -29,71 +30,96 @@ pub(super) type Answer = Result<(Status, Bytes), CallError>;
 #[derive(Debug)]
 pub(super) struct Mux {
     table: Mutex<Table>,
-    outgoing: mpsc::UnboundedSender<Outgoing>,
+    /// Taken before the table where both are; never waited for by a caller.
+    pen: Mutex<Pen>,
+    /// Told when there is something for the writer.
+    work: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     last_id: u64,
     /// In the order of their ids, which is the order in which they were asked.
     pending: BTreeMap<u64, Pending>,
+    /// Those that were not taken up by the pen. It has no bound of its own: each request in it holds a place.
+    queue: VecDeque<Request>,
+    room: Room,
+    /// Nothing more is asked.
+    closing: bool,
     death: Option<Arc<Death>>,
 }
 
 #[derive(Debug)]
 struct Pending {
     op: Op,
-    function: String,
+    function: Bytes,
     answer: oneshot::Sender<Answer>,
     /// Every byte of it may be with the worker.
     written: bool,
     parts: Parts,
     /// Its place in the worker; given back when the reply came, also if the caller has gone.
-    _place: OwnedSemaphorePermit,
-}
-
-/// What the writer is told.
-#[derive(Debug)]
-pub(super) enum Outgoing {
-    Request(Request),
-    Close,
+    place: OwnedSemaphorePermit,
 }
 
 impl Mux {
-    /// A mux and what its writer takes. The queue has no bound of its own: each request in it holds a place.
-    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Outgoing>) {
-        let (outgoing, queue) = mpsc::unbounded_channel();
-        (Self { table: Mutex::default(), outgoing }, queue)
+    /// A mux that writes to this socket, and its writer, which has to run. Calls take their places in this room.
+    pub(super) fn new(
+        socket: OwnedWriteHalf,
+        room: Room,
+    ) -> (Arc<Self>, impl Future<Output = io::Result<()>> + Send + 'static) {
+        let socket = Arc::new(socket);
+        let pen = Mutex::new(Pen::new(Arc::clone(&socket)));
+        let table = Table {
+            last_id: 0,
+            pending: BTreeMap::new(),
+            queue: VecDeque::new(),
+            room,
+            closing: false,
+            death: None,
+        };
+        let mux = Arc::new(Self { table: Mutex::new(table), pen, work: Notify::new() });
+        let writer = write(Arc::clone(&mux), socket);
+        (mux, writer)
     }
 
     /// Asks. The id in `request` is chosen here.
-    pub(super) fn send(
+    pub(super) fn send(&self, request: Request, place: OwnedSemaphorePermit) -> oneshot::Receiver<Answer> {
+        let (receiver, alone) = self.enqueue(request, place);
+        // With others about, the writer collects what they ask and writes it at once.
+        let written =
+            alone && self.pen.try_lock().is_ok_and(|mut pen| matches!(pen.write(self), Ok(Written::All)));
+        if !written {
+            self.work.notify_one();
+        }
+        receiver
+    }
+
+    /// Puts a request into the queue. True if it is the only one that has no reply.
+    fn enqueue(
         &self,
         mut request: Request,
         place: OwnedSemaphorePermit,
-    ) -> oneshot::Receiver<Answer> {
+    ) -> (oneshot::Receiver<Answer>, bool) {
         let (answer, receiver) = oneshot::channel();
         let mut table = self.lock();
         if let Some(death) = &table.death {
             let _ = answer.send(Err(CallError::Died { written: false, death: Arc::clone(death) }));
-            return receiver;
+            return (receiver, false);
         }
         table.last_id += 1;
         request.id = table.last_id;
         let op = Op::try_from(request.op).unwrap_or(Op::Call);
         let function = request.function.clone();
-        let pending =
-            Pending { op, function, answer, written: false, parts: Parts::default(), _place: place };
+        let pending = Pending { op, function, answer, written: false, parts: Parts::default(), place };
         table.pending.insert(request.id, pending);
-        // A writer that is gone is about to be followed by the death, which answers.
-        let _ = self.outgoing.send(Outgoing::Request(request));
-        receiver
+        table.queue.push_back(request);
+        (receiver, table.pending.len() == 1)
     }
 
     /// Closes the socket after what was asked so far.
     pub(super) fn close(&self) {
-        // A writer that is gone has closed it.
-        let _ = self.outgoing.send(Outgoing::Close);
+        self.lock().closing = true;
+        self.work.notify_one();
     }
 
     /// Takes a reply, or says in which way it breaks the protocol.
@@ -109,6 +135,10 @@ impl Mux {
         if let Some(body) = whole
             && let Some(pending) = table.pending.remove(&id)
         {
+            match pending.op {
+                Op::Call => table.room.answered(pending.place, reply.quick),
+                _ => drop(pending.place),
+            }
             drop(table);
             // A caller that has gone, at its deadline for example, has no use for the reply.
             let _ = pending.answer.send(Ok((Status(reply.status), body)));
@@ -121,15 +151,20 @@ impl Mux {
         let table = self.lock();
         let written = table.pending.values().filter(|pending| pending.written);
         written
-            .map(|pending| format!("{} {}", pending.op.name(), pending.function).trim_end().into())
+            .map(|pending| {
+                let function = String::from_utf8_lossy(&pending.function);
+                format!("{} {function}", pending.op.name()).trim_end().into()
+            })
             .collect()
     }
 
-    /// Tells everybody, and everybody who asks later.
+    /// Tells everybody, and everybody who asks later. What is marked as written is final: nobody writes any more.
     pub(super) fn bury(&self, death: &Arc<Death>) {
+        self.pen.lock().unwrap_or_else(PoisonError::into_inner).put_down();
         let pending = {
             let mut table = self.lock();
             table.death = Some(Arc::clone(death));
+            table.queue.clear();
             std::mem::take(&mut table.pending)
         };
         for pending in pending.into_values() {
@@ -140,16 +175,6 @@ impl Mux {
 
     fn is_busy(&self) -> bool {
         self.lock().pending.len() > 1
-    }
-
-    /// Forgets a request that was not written and whose caller has gone.
-    fn forget_if_unwanted(&self, id: u64) -> bool {
-        let mut table = self.lock();
-        let unwanted = table.pending.get(&id).is_none_or(|pending| pending.answer.is_closed());
-        if unwanted {
-            table.pending.remove(&id);
-        }
-        unwanted
     }
 
     fn mark(&self, ids: &[(u64, usize)], written: bool) {
@@ -190,76 +215,37 @@ pub(super) async fn read(mux: &Mux, mut frames: Frames) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes requests, several in one write where several are there.
-pub(super) async fn write(
-    mux: Arc<Mux>,
-    socket: OwnedWriteHalf,
-    mut queue: mpsc::UnboundedReceiver<Outgoing>,
-) -> io::Result<()> {
-    let mut batch = Batch::default();
-    while let Some(first) = queue.recv().await {
+/// Writes requests, several in one write where several are there. Ends after [`Mux::close`]; dropping its socket then
+/// shuts it down, so that the worker sees the end of the stream.
+async fn write(mux: Arc<Mux>, socket: Arc<OwnedWriteHalf>) -> io::Result<()> {
+    loop {
+        mux.work.notified().await;
         if mux.is_busy() {
             // Lets other callers add theirs, so that one write carries them all.
             yield_now().await;
         }
-        let mut closes = !batch.add(&mux, first);
-        while !closes && batch.frames.len() < BATCH_BYTES {
-            let Ok(next) = queue.try_recv() else { break };
-            closes = !batch.add(&mux, next);
-        }
-        batch.write(&mux, &socket).await?;
-        if closes {
-            break;
-        }
-    }
-    // Dropping the half shuts it down: the worker sees the end of the stream.
-    Ok(())
-}
-
-/// Frames to write, with the requests that end in them.
-#[derive(Debug, Default)]
-struct Batch {
-    frames: BytesMut,
-    /// Id of each request, and the offset of its end in `frames`.
-    ends: Vec<(u64, usize)>,
-}
-
-impl Batch {
-    /// False for the order to close.
-    fn add(&mut self, mux: &Mux, outgoing: Outgoing) -> bool {
-        let Outgoing::Request(request) = outgoing else { return false };
-        let id = request.id;
-        if !mux.forget_if_unwanted(id) {
-            frames::encode_request(request, &mut self.frames);
-            self.ends.push((id, self.frames.len()));
-        }
-        true
-    }
-
-    /// Writes all. At any await point exactly those requests are marked as written whose last byte is with the
-    /// worker: a worker that dies has certainly not executed the others.
-    async fn write(&mut self, mux: &Mux, socket: &OwnedWriteHalf) -> io::Result<()> {
-        while !self.frames.is_empty() {
+        loop {
+            match mux.pen.lock().unwrap_or_else(PoisonError::into_inner).write(&mux)? {
+                Written::All => break,
+                Written::Closed => return Ok(()),
+                Written::Part => {}
+            }
             socket.writable().await?;
-            // Before the write, since the reply may be there before it returns.
-            mux.mark(&self.ends, true);
-            let count = match socket.try_write(&self.frames) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) => {
-                    mux.mark(&self.ends, false);
-                    return Err(error);
-                }
-            };
-            self.frames.advance(count);
-            self.ends.retain_mut(|(_, end)| {
-                let left = end.saturating_sub(count);
-                *end = left;
-                left > 0
-            });
-            mux.mark(&self.ends, false);
         }
-        Ok(())
+    }
+}
+
+impl Table {
+    /// The next request that somebody still waits for; those before it are forgotten.
+    fn take(&mut self) -> Option<Request> {
+        while let Some(request) = self.queue.pop_front() {
+            let wanted = self.pending.get(&request.id).is_some_and(|pending| !pending.answer.is_closed());
+            if wanted {
+                return Some(request);
+            }
+            self.pending.remove(&request.id);
+        }
+        None
     }
 }
 

@@ -6,9 +6,7 @@ use crate::{
 };
 use fleetswap_host::{LogSink, WorkerSpec};
 use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, kill_process, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::{
-    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     os::unix::{net::UnixStream, process::CommandExt},
     path::Path,
@@ -18,9 +16,6 @@ use std::{
 
 /// `argv[1]` of this program as a host that starts a worker, says its number and waits.
 const WAITS: &str = "--host-that-waits";
-/// `argv[1]` of this program as a host on a kernel without Landlock.
-const LACKS: &str = "--host-without-landlock";
-
 /// `argv[1]` of this program as a host of an ordinary user, whose worker tries to get out.
 const ORDINARY: &str = "--host-of-an-ordinary-user";
 /// `argv[1]` of this program as a host that may have no more threads than its worker begins with.
@@ -40,7 +35,6 @@ const NOBODY: u32 = 65534;
 pub(crate) fn run_if_asked() -> bool {
     let mode = std::env::args().nth(1).unwrap_or_default();
     match mode.as_str() {
-        LACKS => hide_landlock(),
         ORDINARY => become_ordinary(NOBODY),
         CROWDED => {
             become_ordinary(LONELY + std::process::id() % 5_000);
@@ -57,11 +51,6 @@ pub(crate) fn run_if_asked() -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         match mode.as_str() {
-            LACKS => {
-                let level = fleetswap_host::sandbox_level().unwrap_err();
-                let error = LAUNCHER.launch(&specimen(&[]), spec()).await.unwrap_err();
-                println!("{}\n{} {:?} {error}", level.piece, error.code(), error.fault());
-            }
             CROWDED => {
                 let error = LAUNCHER.launch(&HONEST, spec()).await.unwrap_err();
                 println!("{} {:?} {error}", error.code(), error.fault());
@@ -110,19 +99,7 @@ async fn wait_in_a_constructor() {
     }
 }
 
-/// Has the kernel answer as one without Landlock, for this process and all that it starts.
-fn hide_landlock() {
-    let filter = SeccompFilter::new(
-        BTreeMap::from([(libc::SYS_landlock_create_ruleset, Vec::new())]),
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
-        std::env::consts::ARCH.try_into().unwrap(),
-    );
-    let program: BpfProgram = filter.unwrap().try_into().unwrap();
-    seccompiler::apply_filter(&program).unwrap();
-}
-
-fn this_program(mode: &str) -> Command {
+pub(crate) fn this_program(mode: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg(mode).stdout(Stdio::piped());
     command
@@ -142,12 +119,6 @@ pub(crate) async fn workers_die_with_a_host_that_is_killed() {
         std::fs::read_to_string(&status).map_or(true, |text| text.contains("State:\tZ"))
     })
     .await;
-}
-
-pub(crate) async fn a_host_that_lacks_a_piece_of_the_sandbox_refuses() {
-    let output = this_program(LACKS).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("landlock\nSANDBOX_UNAVAILABLE Host sandbox level standard"), "{text}");
 }
 
 pub(crate) async fn a_worker_of_an_ordinary_user_is_locked_in_as_well() {

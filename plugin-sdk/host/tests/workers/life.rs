@@ -111,3 +111,36 @@ pub(crate) async fn a_runtime_that_ends_takes_its_workers_along() {
     // The launcher's thread has nothing to do with that runtime, and starts the next one.
     assert_ne!(active().await.pid(), pid);
 }
+
+/// Threads of this process by name.
+fn threads(name: &str) -> Vec<std::path::PathBuf> {
+    let all = std::fs::read_dir("/proc/self/task").unwrap().flatten().map(|entry| entry.path());
+    all.filter(|path| std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name))
+        .collect()
+}
+
+pub(crate) async fn a_worker_outlives_the_threads_of_an_idle_runtime() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.worker_threads(1).enable_all().thread_name("idle");
+    let runtime = builder.thread_keep_alive(Duration::from_millis(1)).build().unwrap();
+    let handle = runtime.handle().clone();
+    // Asked for by a thread for blocking work, which a runtime ends when it has been idle for a while.
+    let asked = runtime.spawn_blocking(move || (handle.block_on(active()), threads("idle").len()));
+    let (worker, busy) = asked.await.unwrap();
+    until("the end of the thread that asked", || threads("idle").len() < busy).await;
+    assert_eq!(ask(&worker, "echo", "still there").await, "still there");
+    assert!(worker.death().is_none());
+    worker.close().await;
+    runtime.shutdown_background();
+}
+
+pub(crate) async fn a_worker_is_the_child_of_the_one_thread_that_starts_them() {
+    let (one, other) = (active().await, active().await);
+    let starters = threads("launcher");
+    let children = |thread: &std::path::PathBuf| std::fs::read_to_string(thread.join("children")).unwrap();
+    let of_both = starters.iter().filter(|thread| {
+        let children = children(thread);
+        [&one, &other].iter().all(|worker| children.split(' ').any(|pid| *pid == worker.pid().to_string()))
+    });
+    assert_eq!(of_both.count(), 1, "the kernel ends a worker with the thread that started it");
+}

@@ -69,7 +69,7 @@ pub(crate) async fn a_library_that_was_not_preloaded_is_missed_in_the_loaders_wo
 pub(crate) async fn a_system_library_that_is_too_old_is_the_hosts_lack() {
     let (code, fault, text) = refused(LAUNCHER.launch(&needs_newer_library(), spec()).await);
     assert_eq!((code, fault), ("LOAD_HOST_LACKS", Fault::Host), "{text}");
-    assert!(text.contains("version `GLIBCXX_9.9.9' not found"), "{text}");
+    assert!(text.contains("libstdc++.so.6: version `GLIBCXX_9.9.9' not found"), "{text}");
 }
 
 pub(crate) async fn a_library_without_the_entry_point_is_refused() {
@@ -161,4 +161,23 @@ pub(crate) async fn a_launch_that_nobody_waits_for_leaves_nothing() {
     launch.abort();
     assert!(launch.await.unwrap_err().is_cancelled());
     until("the worker's end", || children().is_empty()).await;
+}
+
+/// What a constructor may write to the host, to look like a host that can't help it: a frame's length, field, and words.
+const CLAIMS: [(&str, &str); 5] = [
+    ("no threads", r"\0\0\0\7\042\005\010\005\022\001x"),
+    ("a library is missing", r"\0\0\0\7\042\005\010\004\022\001x"),
+    ("another build", r"\0\0\0\3\012\001x"),
+    ("no sandbox", r"\0\0\0\010\022\006\012\001x\022\001x"),
+    ("a library is missing, said too late", r"\0\0\0\3\032\001x"),
+];
+
+pub(crate) async fn a_constructor_that_claims_a_lack_of_the_host_is_blamed_itself() {
+    let signed = launch(&[]).await.unwrap().descriptor().clone();
+    for (claim, frame) in CLAIMS {
+        let image = specimen(&[&format!("ON_LOAD=claim(\"{frame}\",sizeof(\"{frame}\")-1)")]);
+        let spec = WorkerSpec { descriptor: Some(signed.clone()), ..spec() };
+        let (code, fault, text) = refused(LAUNCHER.launch(&image, spec).await);
+        assert_eq!(fault, Fault::Release, "{claim}: {code} {text}");
+    }
 }

@@ -9,8 +9,10 @@ mod agents;
 mod calls;
 mod crashes;
 mod deaths;
+mod levels;
 mod life;
 mod loading;
+mod masks;
 mod plugin;
 mod prison;
 
@@ -43,6 +45,7 @@ tests! {
         a_constructor_that_does_not_end_runs_out_of_time,
         a_host_too_slow_to_lock_a_worker_in_blames_itself,
         a_constructor_that_eats_memory_is_ended_for_it,
+        a_constructor_that_claims_a_lack_of_the_host_is_blamed_itself,
         a_launch_that_nobody_waits_for_leaves_nothing;
     calls: a_call_answers_and_many_run_at_once,
         the_plugins_answers_reach_the_caller_as_what_they_are,
@@ -92,7 +95,14 @@ tests! {
         old_ways_to_call_the_kernel_end_the_worker,
         what_an_honest_plugin_needs_works,
         a_rust_plugin_works,
-        a_worker_has_five_descriptors_and_no_environment;
+        a_worker_has_five_descriptors_and_no_environment,
+        what_a_plugin_may_need_is_loaded_before_it,
+        every_thread_of_a_worker_yields_to_its_host;
+    levels: every_level_of_this_host_holds_and_lets_honest_plugins_work,
+        memory_that_was_written_becomes_code_at_no_strict_level,
+        an_older_kernel_gives_standard_and_says_what_strict_lacks,
+        without_landlock_a_host_refuses_until_its_operator_lowers_the_level,
+        without_a_filter_no_level_is_reached;
     life: closing_runs_destroy_and_ends_the_process,
         a_worker_that_hangs_in_destroy_is_killed,
         signals_to_the_whole_service_are_the_hosts_to_handle,
@@ -100,9 +110,10 @@ tests! {
         a_worker_ends_with_its_socket,
         fifty_launches_leave_no_descriptor_and_no_zombie,
         two_releases_in_turn_are_each_themselves,
-        a_runtime_that_ends_takes_its_workers_along;
+        a_runtime_that_ends_takes_its_workers_along,
+        a_worker_outlives_the_threads_of_an_idle_runtime,
+        a_worker_is_the_child_of_the_one_thread_that_starts_them;
     agents: workers_die_with_a_host_that_is_killed,
-        a_host_that_lacks_a_piece_of_the_sandbox_refuses,
         a_worker_of_an_ordinary_user_is_locked_in_as_well,
         a_host_out_of_threads_does_not_blame_the_release,
         a_worker_gets_no_more_descriptors_than_its_host,
@@ -113,7 +124,7 @@ tests! {
 
 fn main() -> ExitCode {
     fleetswap_host::run_worker_if_asked();
-    if agents::run_if_asked() {
+    if agents::run_if_asked() || levels::run_if_asked() {
         plugin::clean_up();
         return ExitCode::SUCCESS;
     }

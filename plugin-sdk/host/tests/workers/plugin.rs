@@ -17,6 +17,10 @@ static FOLDER: LazyLock<Mutex<Option<tempfile::TempDir>>> =
 /// The specimen as it is.
 pub(crate) static HONEST: LazyLock<Image> = LazyLock::new(|| specimen(&[]));
 
+/// What this host gives at most: the tests run there.
+pub(crate) static LEVEL: LazyLock<Level> =
+    LazyLock::new(|| fleetswap_host::sandbox_level(Level::Standard).unwrap_or_default());
+
 /// Long enough for anything that is meant to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -102,7 +106,7 @@ pub(crate) fn spec() -> WorkerSpec {
         version: "1.0.0".into(),
         descriptor: None,
         limits: limits(),
-        level: Level::Standard,
+        level: *LEVEL,
         log: LogSink::discard(),
     }
 }

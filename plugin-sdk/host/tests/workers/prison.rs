@@ -5,7 +5,7 @@ use crate::{
 };
 use bytes::Bytes;
 use fleetswap_host::{Cause, Worker};
-use fleetswap_inspect::elf::Glibc;
+use fleetswap_inspect::elf::{Glibc, PRELOADED};
 
 /// What a plugin may try, and the error that it must get.
 const FORBIDDEN: &[(&str, &str)] = &[
@@ -21,7 +21,11 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("socket_unix", "EPERM"),
     ("socket_inet", "EPERM"),
     ("socket_netlink", "EPERM"),
-    ("socketpair", "EPERM"),
+    ("pair_datagram", "EPERM"),
+    ("pair_packet", "EPERM"),
+    ("pair_other", "EPERM"),
+    ("pass_a_descriptor", "EPERM"),
+    ("hurry", "EPERM"),
     ("execve", "EPERM"),
     ("fexecve", "EPERM"),
     ("fork", "EPERM"),
@@ -67,7 +71,7 @@ pub(crate) async fn ways_out(worker: &Worker) -> Vec<String> {
 pub(crate) async fn what_is_forbidden_is_refused() {
     let worker = active().await;
     assert_eq!(ways_out(&worker).await, [""; 0]);
-    for what in ["name_thread", "mmap_private"] {
+    for what in ["name_thread", "mmap_private", "pair"] {
         assert_eq!(ask(&worker, "attempt", what).await, "OK", "the test can tell a success");
     }
     assert!(worker.death().is_none());
@@ -142,10 +146,55 @@ pub(crate) async fn a_worker_has_five_descriptors_and_no_environment() {
     rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty()).unwrap();
     let worker = active().await;
     assert_eq!(ask(&worker, "surroundings", "").await, "fds 0 1 2 3 4, environment 0");
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", worker.pid())).unwrap();
+    let mut fds: Vec<_> = fds.map(|fd| fd.unwrap().file_name().into_string().unwrap()).collect();
+    fds.sort();
+    assert_eq!(fds, ["0", "1", "2", "3", "4"], "what the kernel says");
+    assert_eq!(std::fs::read(format!("/proc/{}/environ", worker.pid())).unwrap(), b"");
     let link = |fd: u32| std::fs::read_link(format!("/proc/{}/fd/{fd}", worker.pid())).unwrap();
     assert_eq!(link(0).to_str(), Some("/dev/null"));
     assert_eq!(link(1), link(2));
+    assert!(link(1).to_string_lossy().starts_with("pipe:"));
     assert!(link(3).to_string_lossy().starts_with("socket:"));
     assert!(link(4).to_string_lossy().contains("memfd:fleetswap-image"));
     assert_eq!(std::fs::read_link(format!("/proc/{}/cwd", worker.pid())).unwrap().to_str(), Some("/"));
+}
+
+pub(crate) async fn what_a_plugin_may_need_is_loaded_before_it() {
+    let worker = active().await;
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", worker.pid())).unwrap();
+    let at = |name: &str| maps.lines().position(|line| line.contains(name));
+    assert!(at("memfd:fleetswap-image").is_some(), "{maps}");
+    let (mut found, mut missing) = (0, Vec::new());
+    for name in PRELOADED {
+        // SAFETY: a library of the system, as any program loads it.
+        let is_here = unsafe { libloading::Library::new(name) }.is_ok();
+        assert_eq!(at(&format!("/{name}")).is_some(), is_here, "{name} in {maps}");
+        if is_here { found += 1 } else { missing.push(name) }
+    }
+    assert!(found >= 2, "the C library and its mathematics, at least");
+    if !missing.is_empty() {
+        println!("  this host lacks {missing:?}");
+    }
+    let writable_code = maps.lines().filter(|line| line.contains("rwx") || line.contains("-wx"));
+    assert_eq!(writable_code.collect::<Vec<_>>(), [""; 0]);
+}
+
+/// The nice of each thread of a process.
+fn nices(pid: u32) -> Vec<i32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let nice = |path: std::path::PathBuf| {
+        let stat = std::fs::read_to_string(path.join("stat")).unwrap();
+        // The seventeenth field behind the name.
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(16).unwrap().parse().unwrap()
+    };
+    threads.map(|thread| nice(thread.unwrap().path())).collect()
+}
+
+pub(crate) async fn every_thread_of_a_worker_yields_to_its_host() {
+    let own = nices(std::process::id())[0];
+    let worker = active().await;
+    assert_eq!(ask(&worker, "threads", "4").await, "started");
+    let theirs = nices(worker.pid());
+    assert!(theirs.len() > 4 && theirs.iter().all(|nice| *nice == (own + 5).min(19)), "{own}, {theirs:?}");
 }

@@ -21,6 +21,7 @@
 #include <sys/ptrace.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -130,6 +131,12 @@ static void spin(void) {
     }
 }
 
+/* Says something to the host that a plugin has no business to say. */
+static void claim(const char *frame, size_t len) {
+    (void)!write(3, frame, len);
+    spin();
+}
+
 static int overflow(volatile char *above) {
     volatile char here[4096];
     here[0] = above[0];
@@ -235,6 +242,7 @@ static fleetswap_status work(struct fleetswap_bytes input, const struct fleetswa
     if (eventfd_write(wake, 1) || epoll_wait(poll, &event, 1, 1000) != 1) return say(out, "no event");
     close(poll);
     close(wake);
+    if (select(0, 0, 0, 0, &(struct timeval){0, 1000})) return say(out, "no nap");
     struct timespec now;
     unsigned char random[16];
     if (clock_gettime(CLOCK_REALTIME, &now) || time(0) < 1) return say(out, "no clock");
@@ -287,7 +295,12 @@ static long try_it(const char *what) {
     CASE(socket_unix) return socket(AF_UNIX, SOCK_STREAM, 0);
     CASE(socket_inet) return socket(AF_INET, SOCK_STREAM, 0);
     CASE(socket_netlink) return socket(AF_NETLINK, SOCK_RAW, 0);
-    CASE(socketpair) return socketpair(AF_UNIX, SOCK_STREAM, 0, (int[2]){0});
+    CASE(pair) return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, (int[2]){0});
+    CASE(pair_datagram) return socketpair(AF_UNIX, SOCK_DGRAM, 0, (int[2]){0});
+    CASE(pair_packet) return socketpair(AF_UNIX, SOCK_SEQPACKET, 0, (int[2]){0});
+    CASE(pair_other) return socketpair(AF_TIPC, SOCK_STREAM, 0, (int[2]){0});
+    CASE(pass_a_descriptor) return sendmsg(3, &(struct msghdr){0}, 0);
+    CASE(hurry) return setpriority(PRIO_PROCESS, 0, 0);
     CASE(execve) return execve("/bin/true", none, none);
     CASE(fexecve) return syscall(SYS_execveat, 4, "", none, none, AT_EMPTY_PATH);
     CASE(fork) return fork();
@@ -306,6 +319,10 @@ static long try_it(const char *what) {
     CASE(mprotect_wx) {
         void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return mprotect(page, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
+    }
+    CASE(mprotect_code) {
+        void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return mprotect(page, 4096, PROT_READ | PROT_EXEC);
     }
     CASE(memfd) return syscall(SYS_memfd_create, "x", 0);
     CASE(io_uring) return syscall(SYS_io_uring_setup, 1, 0);

@@ -115,7 +115,7 @@ impl<'data> Dynamic<'data> {
         Ok(shown(&String::from_utf8_lossy(self.string(at)?), SHOWN_MAX))
     }
 
-    fn all(&self, tag: DynamicTag) -> impl Iterator<Item = u64> {
+    pub(super) fn all(&self, tag: DynamicTag) -> impl Iterator<Item = u64> {
         self.entries.iter().filter(move |(found, _)| *found == tag).map(|&(_, value)| value)
     }
 

@@ -189,6 +189,13 @@ impl Stage {
         plugin.reported.get_or_insert_default().denied.push(denied);
     }
 
+    /// The host says that an operator there holds the plugin, or does so no more.
+    pub(crate) fn hold(&mut self, name: &str, reason: Option<&str>) {
+        let plugin = self.host(name).plugins.entry(PLUGIN.to_owned()).or_default();
+        plugin.reported.get_or_insert_default().held = reason.map(str::to_owned);
+        self.settle();
+    }
+
     fn report(&mut self, rollout: RolloutId, name: &str, state: HostState, failure: Option<Failure>) {
         let spec = self.rollout(rollout).spec.clone();
         let attempt = self.member(rollout, name).attempt;

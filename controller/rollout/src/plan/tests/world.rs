@@ -7,8 +7,8 @@ use super::{
     stage::{PLATFORM, failure, id, release},
 };
 use crate::{
-    Change, Denied, Elapsed, Failure, Fault, Fleet, Generation, Host, HostState, Plan, Policy, Push, Release,
-    Reported, Rollback, Rollout, RolloutId, Selector, Started, Trial, plan,
+    Change, Denied, Desired, Elapsed, Failure, Fault, Fleet, Generation, Host, HostState, Plan, Policy, Push,
+    Release, Reported, Rollback, Rollout, RolloutId, Selector, Started, Trial, plan,
 };
 
 const PLUGINS: [&str; 2] = ["clock", "counter"];
@@ -27,6 +27,9 @@ pub(crate) enum Step {
     Advance(usize),
     /// The host's trial fails.
     Fail(usize, Fault),
+    /// An operator on the host holds what it runs, or goes back to another version.
+    Hold(usize, Option<u64>),
+    Release(usize),
     /// The controller hears the host.
     Report(usize),
     Pass(u64),
@@ -42,6 +45,10 @@ struct Truth {
     plugins: BTreeMap<&'static str, Reported>,
     /// What open trials try.
     tries: BTreeMap<&'static str, Option<Release>>,
+    /// What it was told while it was held.
+    waiting: BTreeMap<&'static str, Desired>,
+    /// Plugins that an operator holds.
+    held: BTreeSet<&'static str>,
 }
 
 pub(crate) struct World {
@@ -86,6 +93,8 @@ impl World {
             Step::Deliver(at) => self.on_online(at, |truth, host| truth.deliver(host)),
             Step::Advance(at) => self.on_host(at, |truth, _| truth.advance(None)),
             Step::Fail(at, fault) => self.on_host(at, |truth, _| truth.advance(Some(fault))),
+            Step::Hold(at, back) => self.on_host(at, |truth, _| truth.hold(back)),
+            Step::Release(at) => self.on_host(at, |truth, _| truth.release()),
             Step::Report(at) => self.on_online(at, |truth, host| truth.report(host)),
             Step::Pass(ms) => self.now = self.now.plus(ms),
             Step::Push(plugin, version, policy) => self.push(PLUGINS[plugin], version, policy),
@@ -188,36 +197,68 @@ impl Truth {
             if row.generation <= self.accepted {
                 continue;
             }
-            let known = self.plugins.entry(plugin).or_default();
-            let trial = known.trial.as_ref().map(|trial| (trial.rollout, trial.attempt));
-            if row.attempt == 0 {
-                if let Some(trial) = known.trial.as_mut().filter(|trial| trial.state.is_open()) {
-                    trial.failure = Some(failure(trial.state, Fault::Withdrawn));
-                    trial.state = HostState::Rejected;
-                }
-                known.active = row.target;
-            } else if trial != Some((row.rollout, row.attempt)) {
-                let is_denied =
-                    known.denied.iter().any(|denied| Some(&denied.release) == row.target.as_ref());
-                let denial = Failure {
-                    code: Failure::RELEASE_DENIED.to_owned(),
-                    ..failure(HostState::Verifying, Fault::Release)
-                };
-                self.tries.insert(plugin, row.target);
-                let (proven_by, state_lost) = (String::new(), String::new());
-                let state = if is_denied { HostState::Rejected } else { HostState::Fetching };
-                let failure = is_denied.then_some(denial);
-                let (rollout, attempt) = (row.rollout, row.attempt);
-                let trial =
-                    Trial { rollout, attempt, state, failure, swap_pause_us: 0, proven_by, state_lost };
-                known.trial = Some(trial);
+            if self.held.contains(plugin) {
+                self.waiting.insert(plugin, row);
+            } else {
+                self.hear(plugin, row);
             }
         }
         self.accepted = host.generation;
     }
 
+    fn hear(&mut self, plugin: &'static str, row: Desired) {
+        let known = self.plugins.entry(plugin).or_default();
+        let trial = known.trial.as_ref().map(|trial| (trial.rollout, trial.attempt));
+        if row.attempt == 0 {
+            if let Some(trial) = known.trial.as_mut().filter(|trial| trial.state.is_open()) {
+                trial.failure = Some(failure(trial.state, Fault::Withdrawn));
+                trial.state = HostState::Rejected;
+            }
+            known.active = row.target;
+        } else if trial != Some((row.rollout, row.attempt)) {
+            let is_denied = known.denied.iter().any(|denied| Some(&denied.release) == row.target.as_ref());
+            let denial = Failure {
+                code: Failure::RELEASE_DENIED.to_owned(),
+                ..failure(HostState::Verifying, Fault::Release)
+            };
+            self.tries.insert(plugin, row.target);
+            let (proven_by, state_lost) = (String::new(), String::new());
+            let state = if is_denied { HostState::Rejected } else { HostState::Fetching };
+            let failure = is_denied.then_some(denial);
+            let (rollout, attempt) = (row.rollout, row.attempt);
+            let trial = Trial { rollout, attempt, state, failure, swap_pause_us: 0, proven_by, state_lost };
+            known.trial = Some(trial);
+        }
+    }
+
+    /// What has not loaded anything yet goes back to waiting.
+    fn hold(&mut self, back: Option<u64>) {
+        self.held = self.plugins.keys().copied().collect();
+        for (plugin, known) in &mut self.plugins {
+            let Some(trial) = &mut known.trial else { continue };
+            if matches!(trial.state, HostState::Fetching | HostState::Loading) {
+                trial.state = HostState::Offered;
+            } else if let (Some(version), false) = (back, trial.state.is_open()) {
+                known.active = Some(release(plugin, &format!("1.{version}.0")));
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        self.held.clear();
+        for known in self.plugins.values_mut() {
+            if let Some(trial) = known.trial.as_mut().filter(|trial| trial.state == HostState::Offered) {
+                trial.state = HostState::Fetching;
+            }
+        }
+        for (plugin, row) in std::mem::take(&mut self.waiting) {
+            self.hear(plugin, row);
+        }
+    }
+
     fn advance(&mut self, fault: Option<Fault>) {
-        let is_open = |known: &Reported| known.trial.as_ref().is_some_and(|trial| trial.state.is_open());
+        let begun = |trial: &Trial| trial.state.is_open() && trial.state != HostState::Offered;
+        let is_open = |known: &Reported| known.trial.as_ref().is_some_and(begun);
         let Some((plugin, known)) = self.plugins.iter_mut().find(|(_, known)| is_open(known)) else { return };
         let Some(trial) = known.trial.as_mut() else { return };
         let is_late = matches!(trial.state, HostState::Switching | HostState::Probation);
@@ -243,7 +284,8 @@ impl Truth {
 
     fn report(&self, host: &mut Host) {
         for (plugin, known) in &self.plugins {
-            let reported = Reported { generation: self.accepted, ..known.clone() };
+            let held = self.held.contains(plugin).then(|| "INC-7".to_owned());
+            let reported = Reported { generation: self.accepted, held, ..known.clone() };
             host.plugins.entry((*plugin).to_owned()).or_default().reported = Some(reported);
         }
     }

@@ -1,6 +1,9 @@
 //! What is known about requests when replies come, don't come, or come wrongly.
 use super::*;
-use crate::{Cause, frames::FrameReader};
+use crate::{
+    Cause,
+    frames::{self, FrameReader},
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{os::unix::net::UnixStream as StdStream, sync::LazyLock};
 use tokio::{net::UnixStream, sync::Semaphore};
@@ -13,17 +16,18 @@ fn place() -> OwnedSemaphorePermit {
 }
 
 fn call(function: &str, body: usize) -> Request {
-    Request { function: function.into(), body: vec![b'x'; body].into(), ..Request::default() }
+    let function = Bytes::copy_from_slice(function.as_bytes());
+    Request { function, body: vec![b'x'; body].into(), ..Request::default() }
 }
 
 /// The last part of a reply.
 fn reply(id: u64) -> Reply {
-    Reply { id, status: 0, body: Bytes::from_static(b"ok"), more: false }
+    Reply { id, status: 0, body: Bytes::from_static(b"ok"), ..Reply::default() }
 }
 
 /// A part of the first reply, which more follow.
 fn part(len: usize) -> Reply {
-    Reply { id: 1, status: 0, body: vec![0; len].into(), more: true }
+    Reply { id: 1, status: 0, body: vec![0; len].into(), more: true, quick: false }
 }
 
 /// A mux whose writer writes into the returned socket.
@@ -36,10 +40,8 @@ fn connected() -> (Arc<Mux>, StdStream, tokio::task::JoinHandle<io::Result<()>>)
 fn writes_to(ours: StdStream) -> (Arc<Mux>, tokio::task::JoinHandle<io::Result<()>>) {
     ours.set_nonblocking(true).unwrap();
     let (_, half) = UnixStream::from_std(ours).unwrap().into_split();
-    let (mux, queue) = Mux::new();
-    let mux = Arc::new(mux);
-    let writer = tokio::spawn(write(Arc::clone(&mux), half, queue));
-    (mux, writer)
+    let (mux, writer) = Mux::new(half, Room::new(1));
+    (mux, tokio::spawn(writer))
 }
 
 /// Whether a socket takes no more bytes now.
@@ -96,8 +98,8 @@ async fn a_reply_that_nobody_asked_for_or_that_comes_twice_breaks_the_protocol()
 
 #[tokio::test]
 async fn a_reply_to_a_request_that_was_not_yet_written_breaks_the_protocol() {
-    let (mux, _queue) = Mux::new();
-    let _answer = mux.send(call("a", 1), place());
+    let (mux, _worker, _writer) = connected();
+    let _answer = mux.enqueue(call("a", 1), place());
     assert!(mux.accept(reply(1)).is_err());
 }
 
@@ -124,11 +126,9 @@ async fn a_cancelled_request_keeps_its_id_and_its_place_until_the_reply_came() {
 
 #[tokio::test]
 async fn a_request_whose_caller_has_gone_before_it_was_written_is_never_written() {
-    let (mux, mut queue) = Mux::new();
-    drop(mux.send(call("a", 1), place()));
-    let mut batch = Batch::default();
-    assert!(batch.add(&mux, queue.recv().await.unwrap()));
-    assert!(batch.frames.is_empty() && mux.lock().pending.is_empty());
+    let (mux, _worker, _writer) = connected();
+    drop(mux.enqueue(call("a", 1), place()));
+    assert!(mux.lock().take().is_none() && mux.lock().pending.is_empty());
 }
 
 #[tokio::test]
@@ -165,4 +165,37 @@ async fn closing_ends_the_stream_after_what_was_asked() {
     let mut frames = FrameReader::new(worker);
     assert!(frames.next().unwrap().is_some());
     assert_eq!(frames.next().unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_lone_request_is_written_by_its_caller_and_further_ones_together_by_the_writer() {
+    let (ours, worker) = StdStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    worker.set_nonblocking(true).unwrap();
+    let (_, half) = UnixStream::from_std(ours).unwrap().into_split();
+    half.writable().await.unwrap();
+    // Its writer does not run yet.
+    let (mux, writer) = Mux::new(half, Room::new(1));
+    let _first = mux.send(call("a", 1), place());
+    let mut frames = FrameReader::new(&worker);
+    assert!(frames.next().unwrap().is_some());
+    let _second = mux.send(call("b", 1), place());
+    let _third = mux.send(call("c", 1), place());
+    assert_eq!(frames.next().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    let writer = tokio::spawn(writer);
+    until(|| mux.running().len() == 3).await;
+    assert!(frames.next().unwrap().is_some() && frames.ready().unwrap().is_some());
+    writer.abort();
+}
+
+#[tokio::test]
+async fn nobody_writes_for_a_worker_that_is_buried() {
+    let (mux, worker, _writer) = connected();
+    mux.bury(&DEATH);
+    assert!(matches!(
+        mux.send(call("late", 1), place()).await.unwrap(),
+        Err(CallError::Died { written: false, .. })
+    ));
+    worker.set_nonblocking(true).unwrap();
+    assert!(FrameReader::new(&worker).next().is_err());
 }
