@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -255,7 +256,17 @@ static void sockets(void) {
             if (made >= 0 || errno != EPERM || (family == FAMILIES - 1 && type == 3))
                 report("socket", made);
         }
-    report("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    report("socketpair", socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+    /* One sort of pair may be had (tokio needs it); from its ends no way leads to anybody else. */
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+        return;
+    const struct sockaddr_un other = {AF_UNIX, "/run/zoo"};
+    struct msghdr message = {0};
+    report("connect", connect(pair[0], (const struct sockaddr *)&other, sizeof other));
+    report("bind", bind(pair[0], (const struct sockaddr *)&other, sizeof other));
+    report("sendto", sendto(pair[0], "", 1, 0, (const struct sockaddr *)&other, sizeof other));
+    report("sendmsg", sendmsg(pair[0], &message, 0));
+    report("recvmsg", recvmsg(pair[0], &message, MSG_DONTWAIT));
 }
 
 static void uring(void) {
