@@ -27,6 +27,8 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     #[serde(default)]
     pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) plugins: BTreeMap<Spanned<String>, Plugin>,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +50,12 @@ pub(super) struct Control {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Sandbox {
     pub(super) min: Spanned<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Plugin {
+    pub(super) checkpoint_interval: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -264,3 +264,24 @@ fn a_file_that_is_missing_or_huge_is_refused() {
     fs::write(&path, FULL).unwrap();
     assert_eq!(Config::load(&path).unwrap().name, "host-1");
 }
+
+#[test]
+fn a_plugin_has_its_own_checkpoint_interval_or_none_and_others_have_the_default() {
+    let interval = |text: &str| format!("{GOOD}[plugins.counter]\ncheckpoint_interval = \"{text}\"\n");
+    let of = |text: &str, plugin: &str| Config::parse(text).unwrap().checkpoints.of(plugin);
+    assert_eq!(of(&interval("10s"), "counter"), Some(Duration::from_secs(10)));
+    assert_eq!(of(&interval("1h 30min"), "counter"), Some(Duration::from_secs(5_400)));
+    assert_eq!(of(&interval("off"), "counter"), None);
+    for (text, plugin) in [(interval("off"), "clock"), (format!("{GOOD}[plugins.counter]\n"), "counter")] {
+        assert_eq!(of(&text, plugin), Some(CHECKPOINT_DEFAULT));
+    }
+    for wrong in ["999ms", "25h", "never", "0", ""] {
+        let error = refusal(&interval(wrong));
+        assert!(
+            error.what.contains("line 6, column 23") && error.what.contains("checkpoint_interval"),
+            "{error}"
+        );
+    }
+    let error = refusal(&format!("{GOOD}[plugins.Counter]\ncheckpoint_interval = \"10s\"\n"));
+    assert!(error.what.contains("`plugins.Counter`"), "{error}");
+}

@@ -118,6 +118,10 @@ fn has_its_format(tree: &Tree, word: &str) -> bool {
 }
 
 fn stories() -> Vec<Story> {
+    [stories_of_a_start(), stories_of_records(), stories_of_files()].into_iter().flatten().collect()
+}
+
+fn stories_of_a_start() -> Vec<Story> {
     vec![
         Story {
             name: "a state folder is made",
@@ -147,6 +151,11 @@ fn stories() -> Vec<Story> {
             },
             look_untouched: untouched,
         },
+    ]
+}
+
+fn stories_of_records() -> Vec<Story> {
+    vec![
         Story {
             name: "a plugin's record is saved",
             tell: |root, told| save_twice(root, told, RECORDS[0].1),
@@ -165,6 +174,11 @@ fn stories() -> Vec<Story> {
             look: |root| word(&RECORDS[2].1(&state(root)?)),
             look_untouched: |tree, word| is_in_both(tree, "trust", "trusted", word),
         },
+    ]
+}
+
+fn stories_of_files() -> Vec<Story> {
+    vec![
         Story {
             name: "a blob is fetched",
             tell: |root, told| {

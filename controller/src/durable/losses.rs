@@ -32,10 +32,13 @@ impl Telling {
     }
 }
 
+type Tell = dyn Fn(&Path, &mut Telling);
+type Look = dyn Fn(&Path) -> String;
+
 struct Story {
     name: String,
-    tell: Box<dyn Fn(&Path, &mut Telling)>,
-    look: Box<dyn Fn(&Path) -> String>,
+    tell: Box<Tell>,
+    look: Box<Look>,
 }
 
 /// A folder in memory where there is one: what the model loses is not up to the real disk.

@@ -283,8 +283,18 @@ impl Agent {
 
     fn spawn_command(&mut self, mut command: Command) -> Result<()> {
         without_surroundings(&mut command);
-        self.process = Some(Process::start(&self.name, &mut command, &self.folder.join("agent.log"))?);
+        self.process = Some(Process::start(&self.name, &mut command, &self.log())?);
         Ok(())
+    }
+
+    pub(super) fn program(&self) -> PathBuf {
+        self.binaries.agent()
+    }
+
+    /// Where the agent logs.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("agent.log")
     }
 
     /// Waits until it says that it is ready.

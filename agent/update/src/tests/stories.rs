@@ -64,7 +64,10 @@ fn a_way_back_that_breaks_off_ends_the_trial_and_the_old_release_is_started_anew
     host.run_to(Stage::Probation);
     host.fail(Fault::Release, "HEALTH_FAILED");
     assert_eq!((host.run_honestly(), host.code().as_str()), (Stage::RolledBack, "HEALTH_FAILED"));
-    assert_eq!(host.plugin.status().trial.unwrap().lost, "the state: the way back broke off");
+    assert_eq!(
+        host.plugin.status().trial.unwrap().lost,
+        "what came after the last saved state: the way back broke off"
+    );
     assert!(matches!(host.plugin.work().serve, Serve::Start { release: it, .. } if it.release == release(2)));
 }
 
