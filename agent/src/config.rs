@@ -178,8 +178,21 @@ fn limits(raw: &raw::Limits) -> Result<Limits, Fault> {
         threads: range("limits.threads", raw.threads.as_ref(), 1..=4_096)?.unwrap_or(default.threads),
         open_files: range("limits.files", raw.files.as_ref(), 16..=4_096)?.unwrap_or(default.open_files),
         cpu_percent: range("limits.cpu_percent", raw.cpu_percent.as_ref(), 1..=102_400)?,
+        load_timeout: wait("limits.load_timeout_ms", raw.load_timeout_ms.as_ref(), default.load_timeout)?,
+        control_timeout: wait(
+            "limits.control_timeout_ms",
+            raw.control_timeout_ms.as_ref(),
+            default.control_timeout,
+        )?,
+        state_timeout: wait("limits.state_timeout_ms", raw.state_timeout_ms.as_ref(), default.state_timeout)?,
         ..default
     })
+}
+
+/// A wait for a worker, in milliseconds.
+fn wait(key: &str, raw: Option<&Spanned<i64>>, default: Duration) -> Result<Duration, Fault> {
+    let milliseconds = range(key, raw, 100..=600_000)?;
+    Ok(milliseconds.map_or(default, |milliseconds| Duration::from_millis(milliseconds.into())))
 }
 
 #[cfg(test)]

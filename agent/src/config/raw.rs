@@ -65,6 +65,9 @@ pub(super) struct Limits {
     pub(super) threads: Option<Spanned<i64>>,
     pub(super) cpu_percent: Option<Spanned<i64>>,
     pub(super) files: Option<Spanned<i64>>,
+    pub(super) load_timeout_ms: Option<Spanned<i64>>,
+    pub(super) control_timeout_ms: Option<Spanned<i64>>,
+    pub(super) state_timeout_ms: Option<Spanned<i64>>,
 }
 
 impl Default for Front {

@@ -253,6 +253,18 @@ fn a_busy_switch_is_tried_again_and_then_given_up_without_blame() {
     assert!(host.plugin.status().denied.is_empty());
 }
 
+/// Each further try could end its worker, and with it the state.
+#[test]
+fn an_old_release_that_can_not_give_its_state_away_is_asked_for_it_once() {
+    for code in ["SAVE_STATE_FAILED", "DEACTIVATE_FAILED", "WORKER_DIED"] {
+        let mut host = paused(|task| matches!(task, Task::Pause(_)));
+        host.fail(Fault::Host, code);
+        assert_eq!((host.stage(), host.code().as_str()), (Stage::Rejected, code));
+        assert_eq!((host.fault(), host.active()), (Some(Fault::Host), Some(release(2))));
+        assert!(host.plugin.status().denied.is_empty());
+    }
+}
+
 #[test]
 fn a_slow_link_is_tried_until_the_deadline() {
     let mut host = Host::running(&[1]);
