@@ -136,7 +136,7 @@ fn a_wrong_value_is_refused_with_its_key_line_and_column() {
         ("sandbox", "sandbox = { min = 1 }"),
         ("sandbox", "sandbox = { min = \"\" }"),
         ("sandbox", "sandbox = { min = \"none\" }"),
-        ("sandbox", "sandbox = { min = \"strict\" }"),
+        ("limits", "limits = { cpu_percent = 0 }"),
     ];
     for (key, line) in cases {
         let error = refusal(&with(key, line));
