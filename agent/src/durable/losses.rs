@@ -118,7 +118,10 @@ fn has_its_format(tree: &Tree, word: &str) -> bool {
 }
 
 fn stories() -> Vec<Story> {
-    [stories_of_a_start(), stories_of_records(), stories_of_files()].into_iter().flatten().collect()
+    [stories_of_a_start(), stories_of_records(), stories_of_files(), stories_of_states()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn stories_of_a_start() -> Vec<Story> {
@@ -219,6 +222,56 @@ fn stories_of_files() -> Vec<Story> {
     ]
 }
 
+fn save_state(state: &StateDir, word: &str) -> Result<(), DurableError> {
+    let about = About {
+        release: String::new(),
+        saved_by: String::new(),
+        version: 1,
+        unix_ms: 0,
+        sequence: 1,
+        ends_run: None,
+    };
+    state.states().save("counter", &about, word.as_bytes())
+}
+
+fn seen_state(root: &Path) -> Result<String, DurableError> {
+    let found = state(root)?.states().load("counter")?;
+    Ok(found.map_or_else(|| "none".to_owned(), |(_, state)| String::from_utf8_lossy(&state).into_owned()))
+}
+
+fn stories_of_states() -> Vec<Story> {
+    vec![
+        Story {
+            name: "a plugin's state is kept, and set aside",
+            tell: |root, told| {
+                let state = state(root).unwrap();
+                told.certain("none");
+                for word in ["one", "two"] {
+                    save_state(&state, word).unwrap();
+                    told.certain(word);
+                }
+                state.states().set_aside("counter").unwrap();
+                told.certain("none");
+            },
+            look: seen_state,
+            look_untouched: untouched,
+        },
+        Story {
+            name: "a plugin's state is removed",
+            tell: |root, told| {
+                let state = state(root).unwrap();
+                save_state(&state, "one").unwrap();
+                told.certain("one");
+                state.states().forget("counter").unwrap();
+                // A crash may bring it back.
+                told.marks.push((usize::MAX, "none".to_owned()));
+            },
+            look: seen_state,
+            look_untouched: untouched,
+        },
+    ]
+}
+
 /// The same words acted on after a kill: no power loss takes back what the second start found.
 struct Relapse {
     name: &'static str,
@@ -234,6 +287,12 @@ fn relapses() -> Vec<Relapse> {
             first: |state| RECORDS[0].1(state).save(&"one").unwrap(),
             second: |state| RECORDS[0].1(state).save(&"two"),
             look: |root| word(&RECORDS[0].1(&state(root)?)),
+        },
+        Relapse {
+            name: "a plugin's state",
+            first: |state| save_state(state, "one").unwrap(),
+            second: |state| save_state(state, "two"),
+            look: seen_state,
         },
         Relapse {
             name: "trusted metadata",

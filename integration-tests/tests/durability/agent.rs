@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use crate::{
     common::{Published, World, active, failpoints, hits, is_whole},
     rows::{Class, Left, ROWS, Row},
-    starts,
+    starts, states,
 };
 
 /// Hosts that fail at the same time.
@@ -45,6 +45,7 @@ fn cases(world: &World) -> Result<Vec<Case>> {
     let listed = failpoints(&world.failing)?;
     let mut cases = Vec::new();
     let mut in_rows = starts::points();
+    in_rows.extend(states::points());
     for row in ROWS {
         for operation in row.operations {
             let point = format!("{}.{operation}", row.kind);

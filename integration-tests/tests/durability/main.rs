@@ -14,3 +14,4 @@ mod rows;
 mod shipped;
 mod sources;
 mod starts;
+mod states;

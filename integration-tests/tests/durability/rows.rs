@@ -73,7 +73,8 @@ const fn dying(row: Row) -> Row {
     Row { candidate_dies: true, ..row }
 }
 
-/// In the order of an update. What is only there at the first start of an agent is in [`crate::starts`].
+/// In the order of an update. What is only there at the first start of an agent is in [`crate::starts`], and what only
+/// releases with state have in [`crate::states`].
 pub(crate) const ROWS: &[Row] = &[
     // The start: it finds out, and the next one goes on.
     row("state", &["sync-at-start"], "", (Committed, Committed)),
@@ -81,6 +82,9 @@ pub(crate) const ROWS: &[Row] = &[
     row("trust", &["sync-at-start"], "", (Committed, Committed)),
     row("manifest", &["sync-at-start"], "", (Committed, Committed)),
     row("blob", &["sync-at-start"], "", (Committed, Committed)),
+    row("saved-state", &["sync-at-start"], "", (Committed, Committed)),
+    // A release without state has none to keep.
+    row("saved-state", &["remove"], "", (Committed, Committed)),
     row("host-record-a", REPLACED, "", (Committed, Committed)),
     row("host-record-b", REPLACED_LAST, "", (Committed, Committed)),
     // What it is told is not accepted before it is kept, and kept a second later.
