@@ -139,7 +139,7 @@ fn what_a_start_loses_during_a_trial_is_told_by_the_verdict_however_often_the_sw
             while !matches!(host.plugin.work().trial, Task::Pause(_)) {
                 assert!(host.step_honestly());
             }
-            host.fail(Fault::Host, "SAVE_STATE_FAILED");
+            host.fail(Fault::Host, "SWAP_BUSY");
             host.feed(Fact::Died(release(2).id, super::host::problem(Fault::Release, "WORKER_DIED")));
             host.feed(Fact::StateLost(release(2).id, "what came after".into()));
             host.feed(Fact::Ready(release(2).id));
