@@ -161,7 +161,9 @@ async fn rows(options: &Options, binaries: &Binaries, extent: &Extent) -> Result
         rows.extend(nursery.bare_hop(extent.rounds, extent.time).await?);
     }
     if wanted(Group::Start) {
-        rows.push(nursery.births(Level::default(), extent.starts).await?);
+        for level in [Level::Standard, Level::Strict] {
+            rows.push(nursery.births(level, extent.starts).await?);
+        }
         rows.push(nursery.rebirths(extent.starts).await?);
         rows.push(nursery.idle_memory().await?);
         rows.push(host::kills(binaries, extent.fleets).await?);
