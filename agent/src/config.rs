@@ -8,6 +8,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use fleetswap_host::{Level, Limits};
@@ -26,6 +27,10 @@ const FILE_MAX: u64 = 64 * 1024;
 const MIRRORS_MAX: usize = 16;
 /// Most labels.
 const LABELS_MAX: usize = 64;
+/// Most plugins with a section of their own.
+const PLUGINS_MAX: usize = 1_024;
+/// How often the state of a plugin is saved that has no section.
+pub(crate) const CHECKPOINT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// What the file says, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +57,19 @@ pub(crate) struct Config {
     pub(crate) sandbox_min: Level,
     /// Limits of each worker.
     pub(crate) limits: Limits,
+    /// How often states are saved.
+    pub(crate) checkpoints: CheckpointRules,
+}
+
+/// How often the state of each plugin is saved while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CheckpointRules(BTreeMap<String, Option<Duration>>);
+
+impl CheckpointRules {
+    /// The interval for a plugin; `None` if there are to be no checkpoints.
+    pub(crate) fn of(&self, plugin: &str) -> Option<Duration> {
+        self.0.get(plugin).copied().unwrap_or(Some(CHECKPOINT_DEFAULT))
+    }
 }
 
 /// The front's sockets.
@@ -92,6 +110,7 @@ impl Config {
             control_socket: socket("control.socket", &raw.control.socket)?,
             sandbox_min: sandbox_min(&raw.sandbox)?,
             limits: limits(&raw.limits)?,
+            checkpoints: checkpoints(&raw.plugins)?,
         })
     }
 }
@@ -126,6 +145,17 @@ fn labels(raw: &BTreeMap<Spanned<String>, Spanned<String>>) -> Result<BTreeMap<S
     raw.iter().map(|(key, value)| label(key, value)).collect()
 }
 
+fn checkpoints(raw: &BTreeMap<Spanned<String>, raw::Plugin>) -> Result<CheckpointRules, Fault> {
+    if let Some((name, _)) = raw.iter().nth(PLUGINS_MAX) {
+        return Err(Fault::at(name, format!("`plugins` has more than {PLUGINS_MAX} entries")));
+    }
+    let rule = |(name, plugin): (&Spanned<String>, &raw::Plugin)| {
+        let interval = plugin.checkpoint_interval.as_ref().map(checks::checkpoint_interval).transpose()?;
+        Ok((checks::plugin(name)?, interval.unwrap_or(Some(CHECKPOINT_DEFAULT))))
+    };
+    raw.iter().map(rule).collect::<Result<_, _>>().map(CheckpointRules)
+}
+
 fn front(raw: &raw::Front) -> Result<Front, Fault> {
     Ok(Front {
         socket: socket("front.socket", &raw.socket)?,
@@ -148,8 +178,21 @@ fn limits(raw: &raw::Limits) -> Result<Limits, Fault> {
         threads: range("limits.threads", raw.threads.as_ref(), 1..=4_096)?.unwrap_or(default.threads),
         open_files: range("limits.files", raw.files.as_ref(), 16..=4_096)?.unwrap_or(default.open_files),
         cpu_percent: range("limits.cpu_percent", raw.cpu_percent.as_ref(), 1..=102_400)?,
+        load_timeout: wait("limits.load_timeout_ms", raw.load_timeout_ms.as_ref(), default.load_timeout)?,
+        control_timeout: wait(
+            "limits.control_timeout_ms",
+            raw.control_timeout_ms.as_ref(),
+            default.control_timeout,
+        )?,
+        state_timeout: wait("limits.state_timeout_ms", raw.state_timeout_ms.as_ref(), default.state_timeout)?,
         ..default
     })
+}
+
+/// A wait for a worker, in milliseconds.
+fn wait(key: &str, raw: Option<&Spanned<i64>>, default: Duration) -> Result<Duration, Fault> {
+    let milliseconds = range(key, raw, 100..=600_000)?;
+    Ok(milliseconds.map_or(default, |milliseconds| Duration::from_millis(milliseconds.into())))
 }
 
 #[cfg(test)]

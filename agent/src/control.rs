@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     calls::Calls,
+    keeper::Keeper,
     link::{LinkState, Standing},
     logs::Logs,
     run::Orders,
@@ -35,6 +36,7 @@ pub(crate) struct Sources {
     pub(crate) controller: String,
     pub(crate) calls: Arc<dyn Calls>,
     pub(crate) orders: Orders,
+    pub(crate) keeper: Keeper,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) link: watch::Receiver<LinkState>,
     pub(crate) sandbox: Told,

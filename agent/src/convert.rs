@@ -120,7 +120,8 @@ pub(crate) const fn versions(versions: fleetswap_trust::Versions) -> v1::Metadat
 
 /// How a plugin stands, for a report.
 pub(crate) fn status(status: Status) -> v1::PluginStatus {
-    let Status { plugin, generation: _, service, active, previous, trial, denied, local_override } = status;
+    let Status { plugin, generation: _, service, active, previous, trial, denied, local_override, lost } =
+        status;
     v1::PluginStatus {
         plugin,
         service: service_state(service).into(),
@@ -129,6 +130,7 @@ pub(crate) fn status(status: Status) -> v1::PluginStatus {
         trial: trial.map(trial_status),
         denied: denied.into_iter().map(denial).collect(),
         local_override: local_override.map(self::local_override),
+        state_lost: lost,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     fs,
     future::Future,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,6 +16,7 @@ use rustix::{
     fs::Mode,
     process::{Resource, Rlimit, getrlimit, setrlimit, umask},
 };
+use sd_notify::NotifyState;
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::no_runtime,
-    config::Config,
+    config::{CheckpointRules, Config},
     control::{self, Sources},
     durable::{StateDir, TrustDir},
     explain,
@@ -38,13 +39,13 @@ use crate::{
     metrics::Metrics,
     run::{self, Running},
     sandbox::Sandbox,
-    serve::{bind_tcp, bind_unix, serve},
+    serve::{Inherited, Paths, bind_tcp, bind_unix, serve},
 };
 
 /// Longest wait at the end for calls in flight: a call may last 60 s.
 const DRAIN_MAX: Duration = Duration::from_secs(61);
-/// Longest wait at the end for the workers to close.
-const CLOSE_MAX: Duration = Duration::from_secs(10);
+/// Longest wait at the end for a switch that is under way, for states to be saved, and for the workers to close.
+const CLOSE_MAX: Duration = Duration::from_secs(45);
 
 /// What the agent's loop works with.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) limits: fleetswap_host::Limits,
     /// How each worker is kept.
     pub(crate) sandbox: Sandbox,
+    /// How often states are saved.
+    pub(crate) checkpoints: CheckpointRules,
     /// Log sinks for workers.
     pub(crate) logs: Logs,
     /// Counters of swaps and restarts.
@@ -107,9 +110,10 @@ async fn daemon(config: Config, conduct: Conduct) -> Result<(), Explained> {
     let mut signals = Signals::listen()?;
     let assembled = Box::pin(assemble(&config, conduct)).await?;
     let ready = if conduct == Conduct::Safe { "ready in safe mode" } else { "ready" };
+    notify(NotifyState::Ready);
     println!("agent {} {ready}, front {}", config.name, config.front.socket.display());
     tracing::info!(agent = config.name, version = env!("CARGO_PKG_VERSION"), "{ready}");
-    Box::pin(assembled.until_the_end(&config, signals.next())).await
+    Box::pin(assembled.until_the_end(signals.next())).await
 }
 
 /// The running daemon.
@@ -123,6 +127,8 @@ struct Daemon {
     /// Stops link and control socket.
     rest: CancellationToken,
     others: JoinSet<()>,
+    /// Sockets that the agent has made, and removes.
+    made: Vec<PathBuf>,
 }
 
 async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained> {
@@ -142,7 +148,7 @@ async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained
     let (desired, desired_seen) = watch::channel(None);
     let (link_state, link_seen) = watch::channel(LinkState::default());
     let (logs, metrics) = (Logs::default(), Arc::new(Metrics::new()));
-    let sockets = Sockets::bind(config).await?;
+    let sockets = Sockets::open(config).await?;
     let parts = Parts {
         state: state.clone(),
         trust,
@@ -150,6 +156,7 @@ async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained
         fetcher,
         limits: config.limits.clone(),
         sandbox: sandbox.clone(),
+        checkpoints: config.checkpoints.clone(),
         logs: logs.clone(),
         metrics: metrics.clone(),
         facts: link.facts.clone(),
@@ -167,6 +174,7 @@ async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained
         controller: config.controller.to_string(),
         calls: running.calls(),
         orders: running.orders(),
+        keeper: running.keeper(),
         standing: standing_seen.clone(),
         link: link_seen,
         sandbox: sandbox.told,
@@ -179,21 +187,19 @@ async fn assemble(config: &Config, conduct: Conduct) -> Result<Daemon, Explained
     let control = control::router(sources);
     others.spawn(serve(sockets.control, move |stream: &_| control::greet(&control, stream), rest.clone()));
     let front = front::Door::open(running.calls(), metrics);
+    let made = sockets.made;
     let fronts = fronts(sockets.front, sockets.tcp, front, &admission);
-    Ok(Daemon { _state: state, running, admission, fronts, rest, others })
+    Ok(Daemon { _state: state, running, admission, fronts, rest, others, made })
 }
 
 impl Daemon {
     /// Goes on until a signal comes or the loop can't, then ends in order: calls, link, workers.
-    async fn until_the_end(
-        mut self,
-        config: &Config,
-        signal: impl Future<Output = ()>,
-    ) -> Result<(), Explained> {
+    async fn until_the_end(mut self, signal: impl Future<Output = ()>) -> Result<(), Explained> {
         let failure = tokio::select! {
             () = signal => None,
             error = self.running.failed() => Some(error),
         };
+        notify(NotifyState::Stopping);
         tracing::info!("stopping: no new calls");
         self.admission.cancel();
         if timeout(DRAIN_MAX, all(&mut self.fronts)).await.is_err() {
@@ -204,9 +210,7 @@ impl Daemon {
             tracing::warn!(seconds = CLOSE_MAX.as_secs(), "workers did not close in time; they are killed");
         }
         self.others.shutdown().await;
-        for socket in [&config.front.socket, &config.control_socket] {
-            remove_socket(socket);
-        }
+        self.made.iter().for_each(|socket| remove_socket(socket));
         failure.map_or(Ok(()), Err)
     }
 }
@@ -216,23 +220,48 @@ struct Sockets {
     front: tokio::net::UnixListener,
     tcp: Option<(tokio::net::TcpListener, SocketAddr)>,
     control: tokio::net::UnixListener,
+    made: Vec<PathBuf>,
 }
 
 impl Sockets {
-    async fn bind(config: &Config) -> Result<Self, Explained> {
-        let front = bind_unix(&config.front.socket, config.front.mode, config.front.group.as_deref())?;
-        let control = bind_unix(&config.control_socket, control::SOCKET_MODE, None)?;
-        let tcp = match config.front.listen {
-            Some(address) => {
-                let listener = bind_tcp(address).await?;
-                // With port 0 the system has chosen one.
-                let address = listener.local_addr().unwrap_or(address);
-                tracing::info!(%address, "the front listens on TCP as well");
-                Some((listener, address))
+    /// Those that were handed over, and the others made.
+    async fn open(config: &Config) -> Result<Self, Explained> {
+        let paths = Paths { front: &config.front.socket, control: &config.control_socket };
+        let Inherited { front, control, tcp } = Inherited::take(paths)?;
+        let mut made = Vec::new();
+        let front = match front {
+            Some(front) => tokio::net::UnixListener::from_std(front).map_err(no_runtime)?,
+            None => {
+                made.push(paths.front.to_owned());
+                bind_unix(paths.front, config.front.mode, config.front.group.as_deref())?
             }
-            None => None,
         };
-        Ok(Self { front, tcp, control })
+        let control = match control {
+            Some(control) => tokio::net::UnixListener::from_std(control).map_err(no_runtime)?,
+            None => {
+                made.push(paths.control.to_owned());
+                bind_unix(paths.control, control::SOCKET_MODE, None)?
+            }
+        };
+        let tcp = match (tcp, config.front.listen) {
+            (Some(tcp), _) => Some(tokio::net::TcpListener::from_std(tcp).map_err(no_runtime)?),
+            (None, Some(address)) => Some(bind_tcp(address).await?),
+            (None, None) => None,
+        };
+        // With port 0 the system has chosen one.
+        let with_address = |tcp: tokio::net::TcpListener| Some((tcp.local_addr().ok()?, tcp));
+        let tcp = tcp.and_then(with_address).map(|(address, tcp)| {
+            tracing::info!(%address, "the front listens on TCP as well");
+            (tcp, address)
+        });
+        Ok(Self { front, tcp, control, made })
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be told");
     }
 }
 

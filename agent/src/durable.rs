@@ -8,12 +8,14 @@
 //! records/NAME.a|b   one record per plugin (and one of the host), two copies
 //! trust/trusted.a|b  TUF metadata that was accepted, and the floors; two copies
 //! blobs/SHA256[.part] manifests/SHA256
+//! states/NAME[.aside]  what a plugin handed over last
 //! ```
 
 mod contents;
 mod disk;
 mod points;
 mod records;
+mod states;
 mod trusted;
 
 use std::{
@@ -34,6 +36,7 @@ pub(crate) use points::Moment;
 pub(crate) use points::list;
 use points::{Kind, Operation, Point};
 pub(crate) use records::{Record, Records};
+pub(crate) use states::{About, States};
 pub(crate) use trusted::TrustDir;
 
 /// The format of the state folder as a whole. A newer one is refused and left untouched.
@@ -156,6 +159,7 @@ impl StateDir {
             (root.join("trust"), Kind::Trust),
             (root.join("blobs"), Kind::Blob),
             (root.join("manifests"), Kind::Manifest),
+            (root.join("states"), Kind::SavedState),
         ];
         for (folder, _) in &folders {
             disk::make_folder(folder).map_err(DurableError::io("making", folder))?;
@@ -193,6 +197,11 @@ impl StateDir {
     /// The host's own record: what it was told last.
     pub(crate) fn host_record(&self) -> Record {
         Record::new(&self.root.join("records"), "@host", Kind::HostRecord)
+    }
+
+    /// What plugins handed over, one file each.
+    pub(crate) fn states(&self) -> States {
+        States::new(self.root.join("states"))
     }
 
     /// What was verified before; at the first start the root in the file `trust_root`.

@@ -11,6 +11,7 @@ mod durable;
 mod explain;
 mod fetch;
 mod front;
+mod keeper;
 mod link;
 mod logs;
 mod metrics;

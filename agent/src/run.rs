@@ -3,6 +3,7 @@
 //! The loop of a plugin is the whole of the agent's deciding: an event comes, the core steps, the record is saved,
 //! the core's work is done, and its outcome is the next event. At most one plugin of a host is on trial at a time.
 
+mod checkpoints;
 mod files;
 mod host;
 mod life;
@@ -28,10 +29,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     calls::Calls,
+    config::CheckpointRules,
     convert,
     daemon::Parts,
     durable::{DurableError, Records, StateDir},
     explain,
+    keeper::Keeper,
     service::{Launcher, Registry, Shelf},
     trial::Tools,
 };
@@ -58,6 +61,8 @@ pub(crate) struct World {
     /// The host's one trial slot.
     pub(crate) slot: Arc<Semaphore>,
     pub(crate) boot_id: String,
+    /// How often each plugin's state is saved while it runs.
+    pub(crate) checkpoints: CheckpointRules,
     /// Whether the last run of the agent ended as asked.
     pub(crate) clean_stop: bool,
     pub(crate) stop: CancellationToken,
@@ -69,6 +74,7 @@ pub(crate) struct World {
 pub(crate) struct Running {
     calls: Arc<dyn Calls>,
     orders: Orders,
+    keeper: Keeper,
     stop: CancellationToken,
     teller: JoinHandle<()>,
     failures: mpsc::Receiver<Explained>,
@@ -86,13 +92,16 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Explained> {
     let desired = parts.desired.clone();
     let mut host = HostRecord::open(parts.state.host_record()).map_err(|error| explain::durable(&error))?;
     let (failure, failures) = mpsc::channel(1);
-    let (world, state) = world(parts, host.clean_stop(), failure)?;
+    // Counted before anything runs: what an earlier run ended with is whole for this one only.
+    let run = host.begin_run().map_err(|error| explain::durable(&error))?;
+    let (world, state) = world(parts, (host.clean_stop(), run), failure)?;
     let calls = Arc::clone(&world.registry) as Arc<dyn Calls>;
     let (orders, stop) = (world.orders.clone(), world.stop.clone());
+    let keeper = world.tools.keeper.clone();
     let lives = resume(world, &mut host).await.map_err(|error| explain::durable(&error))?;
     teller::tell_highest(&lives, host.highest().max(lives.highest()));
     let teller = tokio::spawn(teller::run(lives, desired, host.clone()));
-    Ok(Running { calls, orders, stop, teller, failures, host: Some(host), _state: state })
+    Ok(Running { calls, orders, keeper, stop, teller, failures, host: Some(host), _state: state })
 }
 
 /// Every plugin has taken in how the last run ended before an end without a word counts as a kill: until then, a second
@@ -112,6 +121,11 @@ impl Running {
     /// Where operators on the host give their orders.
     pub(crate) fn orders(&self) -> Orders {
         self.orders.clone()
+    }
+
+    /// What is kept of the plugins' states.
+    pub(crate) fn keeper(&self) -> Keeper {
+        self.keeper.clone()
     }
 
     /// Waits until the agent can't go on.
@@ -138,7 +152,7 @@ impl Running {
 
 fn world(
     parts: Parts,
-    clean_stop: bool,
+    (clean_stop, run): (bool, u64),
     failures: mpsc::Sender<Explained>,
 ) -> Result<(World, StateDir), Explained> {
     let Parts {
@@ -148,6 +162,7 @@ fn world(
         fetcher,
         limits,
         sandbox,
+        checkpoints,
         logs,
         metrics,
         facts,
@@ -164,6 +179,7 @@ fn world(
         fetcher,
         trust,
         allow_dev_trust,
+        keeper: Keeper::new(state.states(), run),
         rules: Rules { platform: Some(native_platform()), glibc: Glibc::parse(&facts.glibc) },
         launch: Arc::new(Launcher { host, limits, level: sandbox.level, logs: logs.clone() }),
         standing,
@@ -179,6 +195,7 @@ fn world(
         files: Files::new(shelf),
         slot: Arc::new(Semaphore::new(TRIAL_SLOTS)),
         boot_id: facts.boot_id,
+        checkpoints,
         clean_stop,
         stop: CancellationToken::new(),
         failures,

@@ -1,5 +1,7 @@
 //! Serving a router on a socket: bounded connections, bounded heads, and an orderly end.
 
+mod inherited;
+mod linger;
 mod socket;
 
 use std::{convert::Infallible, error::Error, io, time::Duration};
@@ -14,6 +16,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use linger::Calls;
+
+pub(crate) use inherited::{Inherited, Paths};
 pub(crate) use socket::{bind_tcp, bind_unix};
 
 /// Most open connections of one socket; further ones wait in its backlog.
@@ -73,7 +78,7 @@ where
 }
 
 /// Serves each connection with what `greet` gives it, until `stop`; then accepts nothing more, and returns when the
-/// requests in flight have their answers.
+/// requests in flight have their answers and what a client was just about to send on an open connection has as well.
 pub(crate) async fn serve<L: Accept, A: Answers>(
     mut listener: L,
     greet: impl Fn(&L::Stream) -> A + Send,
@@ -117,11 +122,19 @@ async fn connection(
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
-    let connection = http.serve_connection(TokioIo::new(stream), answers);
+    let calls = Calls::default();
+    let connection = http.serve_connection(TokioIo::new(stream), calls.noted(answers));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = async {
+            stop.cancelled().await;
+            calls.last().await;
+        } => {
+            if calls.are_none() {
+                // It was opened and never used: there is nothing to finish.
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -130,3 +143,6 @@ async fn connection(
         tracing::debug!(%error, "a connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests;

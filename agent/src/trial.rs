@@ -9,6 +9,7 @@ mod fetch;
 mod load;
 mod probe;
 mod problem;
+mod state;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -19,13 +20,14 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use fleetswap_host::Retired;
 use fleetswap_inspect::Rules;
 use fleetswap_proto::v1;
-use fleetswap_update::{Outcome, Problem, Task};
+use fleetswap_update::{Carry, Outcome, Problem, Task};
 use tokio::sync::watch;
 
 use crate::{
     clock,
     durable::TrustDir,
     fetch::Fetcher,
+    keeper::Keeper,
     link::Standing,
     logs::Logs,
     metrics::Metrics,
@@ -34,6 +36,7 @@ use crate::{
 
 pub(crate) use bench::Bench;
 pub(crate) use load::{files_are_lost, start};
+pub(crate) use state::checkpoint;
 #[cfg(test)]
 pub(crate) use tests::tools as testing_tools;
 
@@ -49,6 +52,8 @@ pub(crate) struct Tools {
     pub(crate) allow_dev_trust: bool,
     /// What a library is held to here.
     pub(crate) rules: Rules,
+    /// States on disk.
+    pub(crate) keeper: Keeper,
     /// Starts workers.
     pub(crate) launch: Arc<dyn Launch>,
     /// How the host stands.
@@ -99,18 +104,18 @@ pub(crate) async fn perform(tools: &Tools, service: &Arc<Service>, bench: &Bench
             Box::pin(swap::prepare(tools, service, bench, &installed)).await.map(|()| Outcome::Prepared)
         }
         Task::Pause(swap) => {
-            Box::pin(swap::pause(service, bench, &swap)).await.map(|lost| Outcome::Saved { lost })
+            Box::pin(swap::pause(tools, service, bench, &swap)).await.map(|lost| Outcome::Saved { lost })
         }
         Task::Restore(_) => Box::pin(swap::restore(service, bench)).await.map(|()| Outcome::Restored),
         Task::Activate(_) => Box::pin(swap::activate(service, bench)).await.map(|()| Outcome::Activated),
-        Task::Move(_) => {
-            swap::move_pointer(tools, service, bench).map(|pause_us| Outcome::Switched { pause_us })
+        Task::Move(swap) => {
+            swap::move_pointer(tools, service, bench, &swap).map(|pause_us| Outcome::Switched { pause_us })
         }
         Task::Watch { release, until } => {
             Box::pin(probe::watch(service, &release, until)).await.map(Outcome::Proven)
         }
         Task::GoBack { swap, planned } => {
-            let back = Box::pin(back::go_back(service, bench, (&swap, planned))).await;
+            let back = Box::pin(back::go_back(tools, service, bench, (&swap, planned))).await;
             Ok(Outcome::WentBack { answers: back.answers, lost: back.lost })
         }
     };
@@ -122,7 +127,8 @@ pub(crate) fn dismiss(service: &Service, retired: Retired<Arc<Live>>) {
     bench::Replaced::of(retired).dismiss(service);
 }
 
-/// As [`dismiss`], to be waited for.
-pub(crate) async fn end(retired: Retired<Arc<Live>>) {
-    bench::Replaced::of(retired).end().await;
+/// The agent stops: as [`dismiss`], to be waited for, and the state is kept for the next start in the way that `carry`
+/// says.
+pub(crate) async fn end(tools: &Tools, retired: Retired<Arc<Live>>, carry: Carry) {
+    Box::pin(state::end(tools, retired, carry)).await;
 }

@@ -5,6 +5,8 @@ mod caller;
 mod command;
 mod conductor;
 mod fleet;
+mod held;
+mod kept_open;
 mod process;
 mod surroundings;
 
@@ -15,4 +17,6 @@ pub use caller::{CallError, Caller, Reply};
 pub use command::Outcome;
 pub use conductor::{Conductor, Order};
 pub use fleet::{Agent, Fleet, FleetOptions, eventually};
+pub use held::HeldSockets;
+pub use kept_open::KeptOpen;
 pub use process::{Process, signal};

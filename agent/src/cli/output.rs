@@ -107,6 +107,14 @@ pub(super) fn status(status: &Status) -> String {
         if !plugin.functions.is_empty() {
             push(&mut text, &format!("  functions: {}", plugin.functions.join(", ")));
         }
+        if let Some(saved) = &plugin.saved_state {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(saved.unix_ms);
+            let (time, bytes) = (humantime::format_rfc3339_millis(time), saved.bytes);
+            push(&mut text, &format!("  state: saved {time}, {bytes} bytes of version {}", saved.version));
+        }
+        if !plugin.state_lost.is_empty() {
+            push(&mut text, &format!("  state lost: {}", plugin.state_lost));
+        }
     }
     text
 }

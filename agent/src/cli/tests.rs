@@ -18,11 +18,8 @@ use crate::serve::{bind_unix, serve};
 fn served(dir: &Path, router: Router) -> PathBuf {
     let socket = dir.join("sock");
     let listener = bind_unix(&socket, 0o600, None).unwrap();
-    tokio::spawn(serve(
-        listener,
-        hyper_util::service::TowerToHyperService::new(router),
-        CancellationToken::new(),
-    ));
+    let router = hyper_util::service::TowerToHyperService::new(router);
+    tokio::spawn(serve(listener, move |_: &_| router.clone(), CancellationToken::new()));
     socket
 }
 

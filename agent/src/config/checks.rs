@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use fleetswap_proto::{
@@ -27,6 +28,10 @@ const LABEL_KEY_MAX: usize = 63;
 const LABEL_VALUE_MAX: usize = 253;
 /// Longest name of a group, in bytes (useradd's own bound).
 const GROUP_MAX: usize = 32;
+/// Longest text of a time, in bytes.
+const TIME_TEXT_MAX: usize = 64;
+/// Shortest and longest time between two checkpoints.
+const CHECKPOINT_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// A value that can't be used, and where it stands.
 #[derive(Debug)]
@@ -190,6 +195,28 @@ pub(super) fn group(raw: &Spanned<String>) -> Result<String, Fault> {
         return Ok(name.to_owned());
     }
     Err(Fault::at(raw, format!("`front.group` is `{}`; wanted the name of a group", name.escape_debug())))
+}
+
+/// The name of a plugin.
+pub(super) fn plugin(raw: &Spanned<String>) -> Result<String, Fault> {
+    let name = raw.get_ref();
+    if fleetswap_trust::manifest::is_plugin_name(name) {
+        return Ok(name.clone());
+    }
+    Err(Fault::at(raw, format!("`plugins.{}` does not name a plugin", name.escape_debug())))
+}
+
+/// A time such as `10s`, or `off`.
+pub(super) fn checkpoint_interval(raw: &Spanned<String>) -> Result<Option<Duration>, Fault> {
+    let text = bounded("checkpoint_interval", raw, TIME_TEXT_MAX)?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let time = humantime::parse_duration(text).ok().filter(|time| CHECKPOINT_BOUNDS.contains(time));
+    let wanted = "wanted a time from 1s to 1day such as 10s or 5min, or off";
+    time.map(Some).ok_or_else(|| {
+        Fault::at(raw, format!("`checkpoint_interval` is `{}`; {wanted}", text.escape_debug()))
+    })
 }
 
 pub(super) fn range(

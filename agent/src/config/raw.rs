@@ -27,6 +27,8 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     #[serde(default)]
     pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) plugins: BTreeMap<Spanned<String>, Plugin>,
 }
 
 #[derive(Deserialize)]
@@ -52,11 +54,20 @@ pub(super) struct Sandbox {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Plugin {
+    pub(super) checkpoint_interval: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
     pub(super) memory_mib: Option<Spanned<i64>>,
     pub(super) threads: Option<Spanned<i64>>,
     pub(super) cpu_percent: Option<Spanned<i64>>,
     pub(super) files: Option<Spanned<i64>>,
+    pub(super) load_timeout_ms: Option<Spanned<i64>>,
+    pub(super) control_timeout_ms: Option<Spanned<i64>>,
+    pub(super) state_timeout_ms: Option<Spanned<i64>>,
 }
 
 impl Default for Front {

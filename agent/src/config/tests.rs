@@ -35,6 +35,9 @@ memory_mib = 256
 threads = 32
 cpu_percent = 150
 files = 100
+load_timeout_ms = 7000
+control_timeout_ms = 8000
+state_timeout_ms = 9000
 "#;
 
 fn refusal(text: &str) -> Explained {
@@ -67,9 +70,16 @@ fn every_key_is_read() {
     assert_eq!(config.labels["zone"], "eu-1");
     assert_eq!((config.front.mode, config.front.group.as_deref()), (0o600, Some("callers")));
     assert_eq!(config.front.listen.unwrap().to_string(), "[::1]:8080");
-    let cpu_percent = Some(150);
-    let limits =
-        Limits { memory_bytes: 256 << 20, threads: 32, cpu_percent, open_files: 100, ..Limits::default() };
+    let limits = Limits {
+        memory_bytes: 256 << 20,
+        threads: 32,
+        open_files: 100,
+        cpu_percent: Some(150),
+        load_timeout: Duration::from_secs(7),
+        control_timeout: Duration::from_secs(8),
+        state_timeout: Duration::from_secs(9),
+        ..Limits::default()
+    };
     assert_eq!(config.sandbox_min, Level::Strict);
     assert_eq!(config.limits, limits);
 }
@@ -139,7 +149,14 @@ fn a_wrong_value_is_refused_with_its_key_line_and_column() {
 #[test]
 fn each_limit_has_its_type_its_bounds_and_its_default() {
     let of = |text: &str| Config::parse(text).unwrap().limits;
-    for (key, low, high) in [("memory_mib", 16, 65_536), ("threads", 1, 4_096), ("files", 16, 4_096)] {
+    for (key, low, high) in [
+        ("memory_mib", 16, 65_536),
+        ("threads", 1, 4_096),
+        ("files", 16, 4_096),
+        ("load_timeout_ms", 100, 600_000),
+        ("control_timeout_ms", 100, 600_000),
+        ("state_timeout_ms", 100, 600_000),
+    ] {
         let line = |value: &str| with("limits", &format!("limits = {{ {key} = {value} }}"));
         for wrong in [(low - 1).to_string(), (high + 1).to_string(), "-1".to_owned(), "4294967312".to_owned()]
         {
@@ -163,6 +180,9 @@ fn each_limit_has_its_type_its_bounds_and_its_default() {
         let expected = match key {
             "memory_mib" => Limits { memory_bytes: default.memory_bytes, ..full },
             "threads" => Limits { threads: default.threads, ..full },
+            "load_timeout_ms" => Limits { load_timeout: default.load_timeout, ..full },
+            "control_timeout_ms" => Limits { control_timeout: default.control_timeout, ..full },
+            "state_timeout_ms" => Limits { state_timeout: default.state_timeout, ..full },
             _ => Limits { open_files: default.open_files, ..full },
         };
         assert_eq!(rest, expected, "a {key} that is missing has its default");
@@ -243,4 +263,25 @@ fn a_file_that_is_missing_or_huge_is_refused() {
     assert!(Config::load(&path).unwrap_err().why.contains("65536"));
     fs::write(&path, FULL).unwrap();
     assert_eq!(Config::load(&path).unwrap().name, "host-1");
+}
+
+#[test]
+fn a_plugin_has_its_own_checkpoint_interval_or_none_and_others_have_the_default() {
+    let interval = |text: &str| format!("{GOOD}[plugins.counter]\ncheckpoint_interval = \"{text}\"\n");
+    let of = |text: &str, plugin: &str| Config::parse(text).unwrap().checkpoints.of(plugin);
+    assert_eq!(of(&interval("10s"), "counter"), Some(Duration::from_secs(10)));
+    assert_eq!(of(&interval("1h 30min"), "counter"), Some(Duration::from_secs(5_400)));
+    assert_eq!(of(&interval("off"), "counter"), None);
+    for (text, plugin) in [(interval("off"), "clock"), (format!("{GOOD}[plugins.counter]\n"), "counter")] {
+        assert_eq!(of(&text, plugin), Some(CHECKPOINT_DEFAULT));
+    }
+    for wrong in ["999ms", "25h", "never", "0", ""] {
+        let error = refusal(&interval(wrong));
+        assert!(
+            error.what.contains("line 6, column 23") && error.what.contains("checkpoint_interval"),
+            "{error}"
+        );
+    }
+    let error = refusal(&format!("{GOOD}[plugins.Counter]\ncheckpoint_interval = \"10s\"\n"));
+    assert!(error.what.contains("`plugins.Counter`"), "{error}");
 }

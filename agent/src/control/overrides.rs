@@ -106,7 +106,8 @@ async fn give(
     match sources.orders.give(&plugin, verb, order).await {
         Ok(Done { changed, status, at_rest }) => {
             let verb = word(verb).to_owned();
-            let plugin = Plugin::of(None, status);
+            let saved = sources.keeper.view(&plugin);
+            let plugin = Plugin::of((None, saved), status);
             Json(OverrideReply { schema: 1, verb, changed, safe_mode: at_rest, plugin }).into_response()
         }
         Err(why) => {

@@ -6,7 +6,7 @@ use fleetswap_proto::v1;
 use serde::{Deserialize, Serialize};
 
 use super::Sources;
-use crate::{calls::PluginInfo, sandbox::Told};
+use crate::{calls::PluginInfo, keeper::View, sandbox::Told};
 
 /// The whole status.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +70,21 @@ pub(crate) struct Plugin {
     pub(crate) functions: Vec<String>,
     /// Process id of the worker that answers.
     pub(crate) worker_pid: Option<u32>,
+    /// The state on disk.
+    #[serde(default)]
+    pub(crate) saved_state: Option<SavedState>,
+    /// What of its state the active release lost at a start, in words; empty if nothing was lost.
+    #[serde(default)]
+    pub(crate) state_lost: String,
+}
+
+/// What a plugin handed over last, and the agent keeps.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedState {
+    /// When, in milliseconds since 1970.
+    pub(crate) unix_ms: u64,
+    pub(crate) version: u32,
+    pub(crate) bytes: usize,
 }
 
 /// What an operator on this host has ordered.
@@ -158,13 +173,18 @@ impl Status {
                 targets: standing.metadata.targets,
             },
             sandbox: sources.sandbox.clone(),
-            plugins: plugins.map(|status| Plugin::of(info(&status.plugin), status)).collect(),
+            plugins: plugins
+                .map(|status| {
+                    let saved = sources.keeper.view(&status.plugin);
+                    Plugin::of((info(&status.plugin), saved), status)
+                })
+                .collect(),
         }
     }
 }
 
 impl Plugin {
-    pub(super) fn of(info: Option<&PluginInfo>, status: v1::PluginStatus) -> Self {
+    pub(super) fn of((info, saved): (Option<&PluginInfo>, Option<View>), status: v1::PluginStatus) -> Self {
         let service = status.service().as_str_name().trim_start_matches("SERVICE_STATE_");
         Self {
             service: service.to_owned(),
@@ -176,6 +196,8 @@ impl Plugin {
             plugin: status.plugin,
             functions: info.map(|info| info.functions.clone()).unwrap_or_default(),
             worker_pid: info.and_then(|info| info.worker_pid),
+            saved_state: saved.map(|View { unix_ms, version, bytes }| SavedState { unix_ms, version, bytes }),
+            state_lost: status.state_lost,
         }
     }
 }

@@ -71,6 +71,7 @@ fn sources() -> Sources {
         controller: "127.0.0.1:7443".to_owned(),
         calls: Arc::new(NoCalls),
         orders: Orders::default(),
+        keeper: crate::keeper::testing(),
         standing: watch::channel(standing).1,
         link: watch::channel(link).1,
         sandbox: Told { level: "strict".to_owned(), ..Told::default() },

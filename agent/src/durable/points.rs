@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Manifest,
     /// A blob, complete or not, or the folder of them.
     Blob,
+    /// What a plugin handed over, or the folder of it.
+    SavedState,
 }
 
 /// One of the two copies of a record.
@@ -103,6 +105,7 @@ impl Point {
             Kind::Trusted(Copy::B) => "trusted-b",
             Kind::Manifest => "manifest",
             Kind::Blob => "blob",
+            Kind::SavedState => "saved-state",
         };
         let operation = match operation {
             Operation::Make => "make",
@@ -127,7 +130,7 @@ impl Point {
         let mut add =
             |kind, operations: &[Operation]| all.extend(operations.iter().map(|it| Self(kind, *it)));
         add(Kind::Folder, &[Make, SyncFolder]);
-        for kind in [Kind::State, Kind::Records, Kind::Trust, Kind::Manifest, Kind::Blob] {
+        for kind in [Kind::State, Kind::Records, Kind::Trust, Kind::Manifest, Kind::Blob, Kind::SavedState] {
             add(kind, &[SyncAtStart]);
         }
         add(Kind::Format, &replaced);
@@ -140,6 +143,8 @@ impl Point {
         }
         add(Kind::Manifest, &replaced);
         add(Kind::Manifest, &[SyncFolder, Remove]);
+        add(Kind::SavedState, &replaced);
+        add(Kind::SavedState, &[SyncFolder, Remove]);
         add(Kind::Blob, &[Open, Write, Cut, Sync, Rename, SyncFolder, Remove]);
         all
     }

@@ -103,11 +103,9 @@ async fn mirror(answer: impl Fn(HeaderMap) -> Response + Clone + Send + Sync + '
             answer(request.headers().clone())
         }
     });
-    tokio::spawn(crate::serve::serve(
-        listener,
-        hyper_util::service::TowerToHyperService::new(router),
-        tokio_util::sync::CancellationToken::new(),
-    ));
+    let router = hyper_util::service::TowerToHyperService::new(router);
+    let stop = tokio_util::sync::CancellationToken::new();
+    tokio::spawn(crate::serve::serve(listener, move |_: &_| router.clone(), stop));
     url.parse().unwrap()
 }
 

@@ -270,7 +270,8 @@ async fn a_stop_waits_for_the_answer_in_flight() {
     let listener = crate::serve::bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let stop = tokio_util::sync::CancellationToken::new();
-    let server = tokio::spawn(crate::serve::serve(listener, TowerToHyperService::new(slow), stop.clone()));
+    let slow = TowerToHyperService::new(slow);
+    let server = tokio::spawn(crate::serve::serve(listener, move |_: &_| slow.clone(), stop.clone()));
     let caller = tokio::spawn(async move { reqwest::get(url).await.unwrap().text().await.unwrap() });
     in_flight.recv().await.unwrap();
     stop.cancel();

@@ -38,6 +38,7 @@ fn brief(status: &mut v1::PluginStatus) {
         [reason, by].into_iter().for_each(|text| text.truncate(text.floor_char_boundary(ORDER_TOLD)));
         local_override.from = None;
     }
+    status.state_lost.clear();
     let Some(trial) = &mut status.trial else { return };
     cut(&mut trial.state_lost);
     let Some(failure) = &mut trial.failure else { return };
@@ -106,6 +107,7 @@ mod tests {
                 since_ms: u64::MAX,
                 from: Some(release),
             }),
+            state_lost: text(),
             plugin,
         }
     }

@@ -17,6 +17,9 @@ pub(super) struct HostRecord {
 struct Kept {
     highest: Generation,
     clean_stop: bool,
+    /// Count of the agent's runs.
+    #[serde(default)]
+    runs: u64,
 }
 
 impl HostRecord {
@@ -40,6 +43,13 @@ impl HostRecord {
     /// Keeps a generation durably.
     pub(super) fn set_highest(&mut self, highest: Generation) -> Result<(), DurableError> {
         self.save(Kept { highest, ..self.kept.clone() })
+    }
+
+    /// Counts this run of the agent, and returns its number: no earlier run had it.
+    pub(super) fn begin_run(&mut self) -> Result<u64, DurableError> {
+        let runs = self.kept.runs + 1;
+        self.save(Kept { runs, ..self.kept.clone() })?;
+        Ok(runs)
     }
 
     /// Keeps how the agent ended, beside what another copy of this value may have written since.
@@ -66,11 +76,13 @@ mod tests {
         let state = StateDir::open(dir.path()).unwrap();
         let mut host = HostRecord::open(state.host_record()).unwrap();
         assert_eq!((host.clean_stop(), host.highest()), (true, Generation::default()));
+        assert_eq!(host.begin_run().unwrap(), 1);
         host.set_clean_stop(false).unwrap();
         let highest = Generation { epoch: 1, n: 7 };
         host.clone().set_highest(highest).unwrap();
         host.set_clean_stop(true).unwrap();
-        let again = HostRecord::open(state.host_record()).unwrap();
+        let mut again = HostRecord::open(state.host_record()).unwrap();
+        assert_eq!(again.begin_run().unwrap(), 2);
         assert_eq!((again.clean_stop(), again.highest()), (true, highest));
     }
 }

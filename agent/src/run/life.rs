@@ -5,15 +5,16 @@ mod ordered;
 use std::{sync::Arc, time::Duration};
 
 use fleetswap_update::{
-    Event, Fact, Fault, Installed, Offer, Outcome, Plugin, Problem, ReleaseId, Serve, Task, Time,
+    Event, Fact, Fault, Installed, Offer, OnDisk, Outcome, Plugin, Problem, ReleaseId, Serve, Task, Time,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
-    time::sleep,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
     World,
+    checkpoints::Checkpoints,
     narrate::narrate,
     orders::Asked,
     task::{Running, Starting, outcome_of, unless_it_panics},
@@ -31,6 +32,8 @@ use ordered::Open;
 
 /// Wait before a record that could not be saved is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
+/// Longest wait at the end for a switch or a way back that has a state in its hands: what one may take that nobody calls.
+const FINISH_MAX: Duration = Duration::from_secs(20);
 
 /// What the controller told, and who waits until it is taken in.
 pub(super) type Told = (Offer, oneshot::Sender<()>);
@@ -38,8 +41,11 @@ pub(super) type Told = (Offer, oneshot::Sender<()>);
 /// What comes from the loop's own tasks.
 enum Own {
     Fact(Box<Fact>),
-    /// A start put it in place.
-    Started(Arc<Live>),
+    /// A start put it in place; what of its state is lost, in words.
+    Started(Arc<Live>, String),
+    /// What a task of the trial came to; the number is the task's.
+    Outcome(u64, u64, Box<Outcome>),
+    Checkpointed(Result<(), Problem>),
     Slot(OwnedSemaphorePermit),
 }
 
@@ -59,6 +65,10 @@ pub(super) struct Life {
     permit: Option<OwnedSemaphorePermit>,
     serving: Option<(Serve, Option<Starting>)>,
     doing: Option<(Doing, Running)>,
+    /// Number of the task of a trial that was begun last.
+    task: u64,
+    checkpoints: Checkpoints,
+    on_disk: Option<OnDisk>,
 }
 
 /// Which task is under way: the same one is not begun twice.
@@ -80,6 +90,7 @@ impl Life {
         let written = Written::new(world.records.of(plugin.name()), plugin.clone());
         world.files.keep(plugin.name(), written.kept_with(&plugin));
         let ordered = world.orders.inbox(plugin.name());
+        let checkpoints = Checkpoints::new(world.checkpoints.of(plugin.name()));
         let permit = plugin.trial().and_then(|_| Arc::clone(&world.slot).try_acquire_owned().ok());
         Self {
             world,
@@ -95,6 +106,9 @@ impl Life {
             permit,
             serving: None,
             doing: None,
+            task: 0,
+            checkpoints,
+            on_disk: None,
         }
     }
 
@@ -121,25 +135,58 @@ impl Life {
                 Some(asked) = self.ordered.recv(), if !self.plugin.is_in_the_pause() => {
                     self.take_order(asked).await;
                 }
+                () = reached(self.checkpoints.due()) => self.checkpoint(),
                 () = wake(self.plugin.wakes_at()) => self.take(Fact::TimePassed).await,
                 () = sleep(SAVE_AGAIN), if self.is_unsaved() => self.take(Fact::TimePassed).await,
             }
         }
+        if timeout(FINISH_MAX, Box::pin(self.finish())).await.is_err() {
+            tracing::error!(
+                plugin = self.plugin.name(),
+                "a switch did not come to its end in time, and is cut"
+            );
+        }
         self.end().await;
+    }
+
+    /// What has a state in its hands comes to its end first: cut, it would be lost.
+    async fn finish(&mut self) {
+        while self.plugin.is_between_releases() {
+            tokio::select! {
+                biased;
+                Some(own) = self.own.1.recv() => self.take_own(own).await,
+                Some(gone) = self.gone.recv() => self.take_gone(gone).await,
+            }
+        }
     }
 
     async fn take_own(&mut self, own: Own) {
         match own {
             Own::Fact(fact) => self.take(*fact).await,
-            Own::Started(live) => {
+            Own::Started(live, lost) => {
                 let present = self.service.live().filter(|present| Arc::ptr_eq(present, &live));
                 // Its end may have come first, and is told then.
+                if !lost.is_empty() {
+                    self.state_lost(&live, lost).await;
+                }
                 if present.is_some_and(|live| !live.instance.is_gone()) {
                     self.take(Fact::Ready(live.installed.release.id)).await;
                 }
             }
             // It was asked for before an operator ordered the way back, which doesn't wait for it.
             Own::Slot(_) if self.plugin.is_on_local_way_back() => {}
+            Own::Outcome(task, serial, outcome) => {
+                // One that was given up meanwhile may have said its word already: it is not about the step that the
+                // trial is in now.
+                if self.doing.is_some() && task == self.task {
+                    self.take(Fact::Trial { serial, outcome: *outcome }).await;
+                }
+            }
+            Own::Checkpointed(outcome) => {
+                self.checkpoints.ended(self.plugin.name(), outcome);
+                // A switch may have waited for it.
+                self.try_on();
+            }
             Own::Slot(permit) => {
                 self.permit = Some(permit);
                 self.doing = None;
@@ -165,10 +212,25 @@ impl Life {
         let (tools, plugin) = (&self.world.tools, self.plugin.name());
         tools.metrics.restarted(plugin);
         tracing::warn!(plugin, %release, "{}", problem.message);
-        let active = self.plugin.service().active();
-        let had_state = active.is_some_and(|it| it.release.id == release && it.state.has_state());
-        let lost = if had_state { "; its state is lost" } else { "" };
-        tools.logs.note(plugin, release, format!("{}{lost}", problem.message));
+        tools.logs.note(plugin, release, problem.message.to_string());
+    }
+
+    /// Told loudly, and shown until another release is committed.
+    async fn state_lost(&mut self, live: &Live, lost: String) {
+        let (plugin, release) = (self.plugin.name(), &live.installed.release);
+        tracing::error!(plugin, %release, code = "STATE_LOST", "lost: {lost}");
+        self.world.tools.logs.note(plugin, release.id, format!("lost: {lost}"));
+        self.take(Fact::StateLost(release.id, lost)).await;
+    }
+
+    fn checkpoint(&mut self) {
+        let Some(of) = self.plugin.may_checkpoint() else { return self.checkpoints.plan(false, true) };
+        let (tools, service) = (Arc::clone(&self.world.tools), Arc::clone(&self.service));
+        let own = self.own.0.clone();
+        self.checkpoints.begun(Running::spawn(async move {
+            let taken = unless_it_panics(Box::pin(trial::checkpoint(&tools, &service, of))).await;
+            let _ = own.send(Own::Checkpointed(taken.and_then(|taken| taken).map(drop)));
+        }));
     }
 
     /// One turn of the loop.
@@ -178,7 +240,7 @@ impl Life {
             Fact::Trial { serial, .. } => Some(*serial),
             Fact::Started { .. } | Fact::Told(_) | Fact::SlotGranted | Fact::TimePassed => None,
             Fact::Ready(_) | Fact::Died(..) | Fact::StartFailed(..) | Fact::FilesLost(..) => None,
-            Fact::Held { .. } | Fact::OrderedBack { .. } | Fact::Released => None,
+            Fact::Held { .. } | Fact::OrderedBack { .. } | Fact::Released | Fact::StateLost(..) => None,
         };
         let moment = Moment::after(&fact);
         if let Some(moment) = moment {
@@ -217,6 +279,9 @@ impl Life {
             self.tell();
         }
         self.serve().await;
+        self.tidy_state().await;
+        let (may, has_one) = (self.plugin.may_checkpoint().is_some(), self.has_state_on_disk());
+        self.checkpoints.plan(may, has_one);
         if trial_ended {
             self.doing = None;
             Moment::BeforeOldEnds.pass();
@@ -233,6 +298,33 @@ impl Life {
         }
         self.try_on();
         self.answer_orders();
+    }
+
+    fn has_state_on_disk(&self) -> bool {
+        self.world.tools.keeper.view(self.plugin.name()).is_some()
+    }
+
+    /// Does with the state on disk what the record says, once that is written.
+    async fn tidy_state(&mut self) {
+        let on_disk = self.plugin.state_on_disk();
+        if self.on_disk == Some(on_disk) || self.is_unsaved() {
+            return;
+        }
+        let (keeper, plugin) = (&self.world.tools.keeper, self.plugin.name());
+        let tidied = match on_disk {
+            OnDisk::Kept => Ok(()),
+            OnDisk::Gone => keeper.forget(plugin).await,
+            OnDisk::Aside => {
+                keeper.set_aside(plugin, "the release that followed has no state".to_owned()).await
+            }
+        };
+        match tidied {
+            Ok(()) => self.on_disk = Some(on_disk),
+            // The next turn tries again.
+            Err(error) => {
+                tracing::warn!(plugin, code = error.code(), "an old state was not removed: {error}")
+            }
+        }
     }
 
     fn is_unsaved(&self) -> bool {
@@ -337,7 +429,7 @@ impl Life {
                 return;
             };
             let own_fact = match started {
-                Ok(live) => Own::Started(live),
+                Ok((live, lost)) => Own::Started(live, lost),
                 Err(problem) => {
                     let release = &installed.release;
                     tracing::error!(plugin = release.plugin, %release, code = problem.code,
@@ -364,7 +456,8 @@ impl Life {
             return;
         }
         self.doing = None;
-        if matches!(task, Task::Idle | Task::Wait) {
+        let must_wait = matches!(task, Task::Pause(_)) && self.checkpoints.is_running();
+        if must_wait || matches!(task, Task::Idle | Task::Wait) {
             return;
         }
         let running = match (slot, doing.serial) {
@@ -384,7 +477,9 @@ impl Life {
         })
     }
 
-    fn perform(&self, serial: u64, task: Task) -> Running {
+    fn perform(&mut self, serial: u64, task: Task) -> Running {
+        self.task += 1;
+        let number = self.task;
         let (tools, service, bench) =
             (Arc::clone(&self.world.tools), Arc::clone(&self.service), Arc::clone(&self.bench));
         let own = self.own.0.clone();
@@ -394,7 +489,7 @@ impl Life {
             }
             let work = Box::pin(trial::perform(&tools, &service, &bench, task));
             let outcome = outcome_of(work).await;
-            let _ = own.send(Own::Fact(Box::new(Fact::Trial { serial, outcome })));
+            let _ = own.send(Own::Outcome(number, serial, Box::new(outcome)));
         })
     }
 
@@ -409,11 +504,28 @@ impl Life {
         if let Some((_, Some(start))) = self.serving.take() {
             start.give_up().await;
         }
+        drop(self.checkpoints);
         let retired = self.service.stop();
         self.bench.clear(&self.service);
+        let (tools, plugin) = (&self.world.tools, self.plugin.name());
         if let Some(retired) = retired {
-            trial::end(retired).await;
+            let carry = self.plugin.keeps(&retired.installed);
+            trial::end(tools, retired, carry).await;
         }
+        if let Err(error) = tools.keeper.pass_on(plugin).await {
+            tracing::error!(
+                plugin,
+                code = error.code(),
+                "what is saved counts as a checkpoint only: {error}"
+            );
+        }
+    }
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -117,6 +117,12 @@ impl Lives {
         first
     }
 
+    /// The process ends without a word.
+    #[cfg(test)]
+    pub(super) fn abort(&mut self) {
+        self.tasks.abort_all();
+    }
+
     /// Waits for the end of every loop.
     pub(super) async fn ended(mut self) {
         while let Some(ended) = self.tasks.join_next().await {

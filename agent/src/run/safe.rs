@@ -24,6 +24,7 @@ use crate::{
     daemon::Parts,
     durable::DurableError,
     explain,
+    keeper::Keeper,
     link::Standing,
     metrics::Metrics,
     service::disk,
@@ -80,7 +81,9 @@ pub(crate) fn start(parts: Parts) -> Result<Running, Explained> {
     standing.send_modify(|standing| standing.highest = convert::generation(highest));
     let teller = tokio::spawn(async move { while resting.join_next().await.is_some() {} });
     let calls = Arc::new(Closed(closed));
-    Ok(Running { calls, orders, stop, teller, failures, host: None, _state: state })
+    // Nothing is saved and nothing restored: no run is counted.
+    let keeper = Keeper::new(state.states(), 0);
+    Ok(Running { calls, orders, keeper, stop, teller, failures, host: None, _state: state })
 }
 
 impl Resting {

@@ -323,7 +323,8 @@ impl Instance for Counter {
 
     fn save_state(&self, version: u32) -> Asked<'_, Bytes> {
         async move {
-            self.go(&[Phase::Deactivated], Phase::Deactivated)?;
+            let phase = *self.phase.lock().unwrap();
+            self.go(&[Phase::Active, Phase::Deactivated], phase)?;
             self.ponder().await;
             if self.kind.tight_lipped || !self.kind.state.contains(&version) {
                 return Err(CallError::Unsupported);

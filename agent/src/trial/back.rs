@@ -7,7 +7,9 @@ use fleetswap_update::{BUSY_WAIT_MS, Carry, Swap};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    Tools,
     bench::{Bench, Replaced},
+    state,
     swap::{pressed, wake},
 };
 use crate::service::{Live, Service};
@@ -19,6 +21,9 @@ const MOMENT_MAX: Duration = Duration::from_secs(180);
 /// Longest wait between two looks for one.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(4);
 
+/// What is lost where the next start has to take what is on disk.
+const AFTER_THE_LAST: &str = "what came after the last saved state";
+
 /// How the way back went.
 pub(super) struct Back {
     /// Whether a worker of the old release answers.
@@ -28,16 +33,21 @@ pub(super) struct Back {
 }
 
 /// Gives the old release its place again. If it is `planned`, a moment is awaited in which it costs no call.
-pub(super) async fn go_back(service: &Arc<Service>, bench: &Bench, (swap, planned): (&Swap, bool)) -> Back {
+pub(super) async fn go_back(
+    tools: &Tools,
+    service: &Arc<Service>,
+    bench: &Bench,
+    (swap, planned): (&Swap, bool),
+) -> Back {
     let moved = service.live().filter(|live| is(live, swap.from.as_ref()));
-    let Some(candidate) = moved else { return pointer_never_moved(service, bench).await };
+    let Some(candidate) = moved else { return pointer_never_moved(tools, service, bench).await };
     let warm = bench.lock().warm.take();
     let Some(warm) = warm.filter(|warm| swap.to.is_some() && !warm.live.instance.is_gone()) else {
-        return nothing_to_go_back_to(service, swap).await;
+        return Box::pin(nothing_to_go_back_to(tools, service, swap)).await;
     };
     if swap.excludes {
         let newest = Box::pin(rest(service, &candidate, &swap.carry, planned)).await;
-        return Box::pin(exchange(service, bench, (candidate, warm, newest))).await;
+        return Box::pin(exchange(tools, service, bench, (candidate, warm, newest))).await;
     }
     if let Some(retired) = service.place(warm.live) {
         Replaced::of(retired).dismiss(service);
@@ -50,8 +60,11 @@ fn is(live: &Live, installed: Option<&fleetswap_update::Installed>) -> bool {
 }
 
 /// The old instance still has its state: it only has to wake.
-async fn pointer_never_moved(service: &Service, bench: &Bench) -> Back {
-    let fresh = bench.lock().fresh.take();
+async fn pointer_never_moved(tools: &Tools, service: &Service, bench: &Bench) -> Back {
+    let (fresh, saved) = {
+        let mut on = bench.lock();
+        (on.fresh.take(), on.saved.take())
+    };
     if let Some(fresh) = fresh {
         // It may be active; the old one may not be before it has ended.
         fresh.kill().await;
@@ -60,24 +73,49 @@ async fn pointer_never_moved(service: &Service, bench: &Bench) -> Back {
     let answers = wake(&old).await;
     if answers {
         service.reopen();
+        return Back { answers, lost: String::new() };
     }
-    let lost = if answers || !old.installed.state.has_state() { "" } else { "the state of the old release" };
-    Back { answers, lost: lost.to_owned() }
+    let lost = match saved {
+        // The next instance goes on from what this one had saved.
+        Some(saved) => {
+            let kept = state::keep_for_next(tools, &old.installed.release, saved).await;
+            kept.err().map_or_else(String::new, |why| format!("{AFTER_THE_LAST}: {why}"))
+        }
+        None if old.installed.state.has_state() => {
+            format!("{AFTER_THE_LAST}: the old release did not wake")
+        }
+        None => String::new(),
+    };
+    Back { answers, lost }
 }
 
 /// A first install is undone, or the old worker is gone: the core starts the old release, if there is one.
-async fn nothing_to_go_back_to(service: &Service, swap: &Swap) -> Back {
+async fn nothing_to_go_back_to(tools: &Tools, service: &Service, swap: &Swap) -> Back {
+    let mut left = Ok(None);
     if swap.to.is_none() {
         if let Some(retired) = service.empty() {
             Replaced::of(retired).dismiss(service);
         }
     } else if let Some(candidate) = service.vacate() {
         // Whether they end or not: the old release must not start beside it.
-        let _ = timeout(QUIESCE_MAX, service.gate().drained()).await;
+        let drained = timeout(QUIESCE_MAX, service.gate().drained()).await.is_ok();
+        left = if drained {
+            saved_by(&candidate, &swap.carry).await
+        } else {
+            Err("calls never ended".to_owned())
+        };
         candidate.kill().await;
+        // What it has served is not lost with the old worker.
+        if let Ok(Some(state)) = &left {
+            let release = &candidate.installed.release;
+            left = state::keep_for_next(tools, release, state.clone()).await.map(|()| None);
+        }
     }
     let stateful = swap.to.as_ref().is_some_and(|to| to.state.has_state());
-    let lost = if stateful { "the state: the old worker had ended".to_owned() } else { String::new() };
+    let lost = match left {
+        Err(why) if stateful => format!("{AFTER_THE_LAST}: the old worker had ended; {why}"),
+        Ok(_) | Err(_) => String::new(),
+    };
     Back { answers: false, lost }
 }
 
@@ -121,6 +159,7 @@ async fn rest(service: &Service, candidate: &Live, carry: &Carry, planned: bool)
 
 /// One of the two has state or background work: the candidate comes to rest before the old release wakes.
 async fn exchange(
+    tools: &Tools,
     service: &Arc<Service>,
     bench: &Bench,
     (candidate, warm, newest): (Arc<Live>, Replaced, Left),
@@ -134,18 +173,29 @@ async fn exchange(
         Err(_) => (None, String::new()),
     };
     let old = warm.live;
-    let answers = match state {
+    let answers = match state.clone() {
         Some((version, bytes)) => wake_with(&old, version, bytes).await,
         None => wake(&old).await,
     };
+    let release = &candidate.installed.release;
     if answers {
         drop(service.place(old));
+        if let Some(state) = state {
+            state::keep_aside_of_callers(tools, release, state);
+        }
     } else {
         // The core starts a new worker; the state that the old one had went with it.
         drop(service.vacate());
-        if old.installed.state.has_state() {
-            lost = "the state: the old release could not take it back".to_owned();
-        }
+        lost = match state {
+            Some(state) => {
+                let kept = state::keep_for_next(tools, release, state).await;
+                kept.err().map_or_else(String::new, |why| format!("{AFTER_THE_LAST}: {why}"))
+            }
+            None if old.installed.state.has_state() => {
+                format!("{AFTER_THE_LAST}: the old release did not wake")
+            }
+            None => lost,
+        };
     }
     bench.lock().saved = None;
     Back { answers, lost }

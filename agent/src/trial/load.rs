@@ -6,7 +6,7 @@ use fleetswap_update::{Fault, Installed, Problem, ReleaseId};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::{Tools, bench::Bench, problem, verify};
+use super::{Tools, bench::Bench, problem, state, verify};
 use crate::service::{Instance, Live, Package, RELEASE_FILES_MISSING, Service};
 
 /// Loads the candidate into a throw-away worker.
@@ -52,21 +52,22 @@ pub(super) async fn fresh(
     Ok(Arc::new(Live::new(worker, package, installed)))
 }
 
-/// Starts the committed release and lets callers in. `None` if it was given up before that; then its worker has ended,
+/// Starts the committed release with the state on disk and lets callers in; with it comes what of the state is lost, in
+/// words. `None` if it was given up before that; then its worker has ended,
 /// as it may have become active.
 pub(crate) async fn start(
     tools: &Tools,
     service: &Arc<Service>,
     installed: &Installed,
     given_up: &CancellationToken,
-) -> Option<Result<Arc<Live>, Problem>> {
+) -> Option<Result<(Arc<Live>, String), Problem>> {
     let loaded = tokio::select! {
         biased;
         () = given_up.cancelled() => return None,
         loaded = Box::pin(beside_nobody(tools, service, installed)) => loaded,
     };
-    let live = match loaded {
-        Ok(live) => live,
+    let (live, lost) = match loaded {
+        Ok(loaded) => loaded,
         Err(problem) => return Some(Err(problem)),
     };
     let activated = tokio::select! {
@@ -76,19 +77,20 @@ pub(crate) async fn start(
     };
     if !matches!(activated, Some(Ok(()))) {
         live.kill().await;
-        return activated.map(|activated| activated.map(|()| live));
+        return activated.map(|activated| activated.map(|()| (live, lost)));
     }
+    tools.keeper.touch(&installed.release.plugin);
     drop(service.place(Arc::clone(&live)));
-    Some(Ok(live))
+    Some(Ok((live, lost)))
 }
 
-/// The committed release in a worker of its own, once nobody is active any more that it excludes. What was loaded
+/// The committed release in a worker of its own with its state, and what of that is lost, once nobody is active any more that it excludes. What was loaded
 /// before is used again, without the disk.
 async fn beside_nobody(
     tools: &Tools,
     service: &Service,
     installed: &Installed,
-) -> Result<Arc<Live>, Problem> {
+) -> Result<(Arc<Live>, String), Problem> {
     let before = service.live().filter(|live| live.package.release().id == installed.release.id);
     let package = match before {
         Some(live) => Arc::clone(&live.package),
@@ -101,14 +103,18 @@ async fn beside_nobody(
         left.kill().await;
     }
     service.cleared_for(installed).await;
-    Ok(live)
+    let lost = state::take_over(tools, &live).await?;
+    Ok((live, lost))
 }
 
-/// Whether a start failed since files of its release are gone, while the previous one has all of its own.
+/// Codes of a start that failed since files of its release are gone, or are not what they were when they came.
+const LOST: [&str; 3] = [RELEASE_FILES_MISSING, "ARTIFACT_HASH", "ARTIFACT_LENGTH"];
+
+/// Whether a start failed since files of its release are lost, while the previous one has all of its own, whole.
 pub(crate) async fn files_are_lost(tools: &Tools, problem: &Problem, previous: Option<ReleaseId>) -> bool {
-    let Some(previous) = previous.filter(|_| &*problem.code == RELEASE_FILES_MISSING) else { return false };
+    let Some(previous) = previous.filter(|_| LOST.contains(&&*problem.code)) else { return false };
     let shelf = tools.shelf.clone();
-    spawn_blocking(move || shelf.holds(previous)).await.unwrap_or(false)
+    spawn_blocking(move || shelf.package(previous).is_ok()).await.unwrap_or(false)
 }
 
 /// Makes an instance active.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Tools,
     bench::{Bench, Replaced},
-    load, problem,
+    load, problem, state,
 };
 use crate::service::{Instance, Live, Service};
 
@@ -38,12 +38,17 @@ pub(super) async fn prepare(
 
 /// If the two exclude each other, brings the old release to rest and takes its state. Says what of the state is
 /// lost. When it fails, the old release goes on with the state that it had.
-pub(super) async fn pause(service: &Service, bench: &Bench, swap: &Swap) -> Result<String, Problem> {
+pub(super) async fn pause(
+    tools: &Tools,
+    service: &Service,
+    bench: &Bench,
+    swap: &Swap,
+) -> Result<String, Problem> {
     let old = in_place(service, swap.from.as_ref());
     let rested = match (&old, swap.excludes) {
         (Some(old), true) => Box::pin(rest(service, old, &swap.carry)).await,
         (Some(_), false) => Ok(Rest::default()),
-        (None, _) => Ok(Rest { lost: lost_before(swap), ..Rest::default() }),
+        (None, _) => Box::pin(without_old(tools, swap)).await,
     };
     let mut on = bench.lock();
     if rested.is_err() {
@@ -70,27 +75,39 @@ fn in_place(service: &Service, from: Option<&Installed>) -> Option<Arc<Live>> {
     from.filter(|from| from.release.id == live.installed.release.id).map(|_| live)
 }
 
-fn lost_before(swap: &Swap) -> String {
-    match &swap.from {
-        Some(from) if from.state.has_state() => {
-            format!("{} had no worker that could save its state", from.release)
-        }
-        Some(_) | None => String::new(),
+/// No worker can hand the state over: what is on disk counts. A first install that the agent's end cut has some as well.
+async fn without_old(tools: &Tools, swap: &Swap) -> Result<Rest, Problem> {
+    let Some(to) = &swap.to else { return Ok(Rest::default()) };
+    let from = swap.from.as_ref().filter(|from| from.state.has_state());
+    let state::FromDisk { state, lost, .. } = state::from_disk(tools, to, from.is_some()).await?;
+    let lost = match from {
+        Some(from) if state.is_none() => format!("{} had no worker that could save its state", from.release),
+        Some(_) | None => lost,
+    };
+    Ok(Rest { held_since: None, saved: state, lost })
+}
+
+/// Holds callers back until the calls in flight have ended and the work is done, or until that would cost a call. They
+/// are still held back afterwards.
+pub(super) async fn while_held<T>(
+    service: &Service,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    service.hold();
+    let at_rest = async {
+        let drained = tokio::time::timeout(QUIESCE_MAX, service.gate().drained()).await;
+        drained.map_err(|_| busy(format!("calls were in flight for {} ms", QUIESCE_MAX.as_millis())))?;
+        work.await
+    };
+    tokio::select! {
+        done = at_rest => done,
+        problem = pressed(service.gate()) => Err(problem),
     }
 }
 
 async fn rest(service: &Service, old: &Arc<Live>, carry: &Carry) -> Result<Rest, Problem> {
     let held_since = Instant::now();
-    service.hold();
-    let coming_to_rest = async {
-        let drained = tokio::time::timeout(QUIESCE_MAX, service.gate().drained()).await;
-        drained.map_err(|_| busy(format!("calls were in flight for {} ms", QUIESCE_MAX.as_millis())))?;
-        save(&*old.instance, carry).await
-    };
-    let rested = tokio::select! {
-        rested = coming_to_rest => rested,
-        problem = pressed(service.gate()) => Err(problem),
-    };
+    let rested = while_held(service, save(&*old.instance, carry)).await;
     match rested {
         Ok(saved) => {
             let lost = if let Carry::Lost(words) = carry { words.clone() } else { String::new() };
@@ -195,9 +212,15 @@ fn fresh(bench: &Bench) -> Result<Arc<Live>, Problem> {
 }
 
 /// Callers are answered by the fresh instance from here on. The pause in microseconds.
-pub(super) fn move_pointer(tools: &Tools, service: &Arc<Service>, bench: &Bench) -> Result<u64, Problem> {
+pub(super) fn move_pointer(
+    tools: &Tools,
+    service: &Arc<Service>,
+    bench: &Bench,
+    swap: &Swap,
+) -> Result<u64, Problem> {
     let fresh = fresh(bench)?;
     let plugin = fresh.installed.release.plugin.clone();
+    tools.keeper.touch(&plugin);
     fresh.signs.set_on_trial(true);
     let old = service.place(fresh);
     let mut on = bench.lock();
@@ -205,5 +228,9 @@ pub(super) fn move_pointer(tools: &Tools, service: &Arc<Service>, bench: &Bench)
     on.warm = old.map(Replaced::of);
     let pause = on.held_since.take().map_or(Duration::ZERO, |since| since.elapsed());
     tools.metrics.swapped(&plugin);
+    // Callers are let in: what the old release handed over serves as a checkpoint.
+    if let (Some(saved), Some(from)) = (on.saved.take(), &swap.from) {
+        state::keep_aside_of_callers(tools, &from.release, saved);
+    }
     Ok(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX))
 }

@@ -1,5 +1,6 @@
 //! The tasks of a trial against played workers.
 
+mod checkpoints;
 mod leaving;
 mod probing;
 
@@ -44,6 +45,7 @@ pub(crate) fn tools(state: &StateDir, zoo: &Arc<Zoo>, standing: watch::Sender<St
         shelf,
         trust: state.trust(std::path::Path::new("/nonexistent/root.json")),
         allow_dev_trust: false,
+        keeper: crate::keeper::Keeper::new(state.states(), 1),
         rules: fleetswap_inspect::Rules::default(),
         launch: Arc::clone(zoo) as Arc<dyn crate::service::Launch>,
         standing,

@@ -173,7 +173,9 @@ impl TrustError {
             Self::RootChain { .. } => {
                 "publish every root version in order, each signed by the keys of the one before"
             }
-            Self::Clock { .. } => "set the clock of this host right, e.g. by NTP",
+            Self::Clock { .. } => {
+                "set the clock of this host right, e.g. by NTP; if it is, it was ahead once: wait, a day at most"
+            }
             Self::DevRoot => "use the fleet's real root, or set `allow_dev_trust = true` on a host for tests",
             Self::Malformed { .. } | Self::UnknownFile { .. } | Self::TooLarge { .. } => {
                 "ask which server answered; a controller of this version doesn't send this"

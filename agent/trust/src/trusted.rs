@@ -24,6 +24,7 @@ pub struct Trusted {
     /// End of the root's validity, in seconds since 1970.
     root_end: u64,
     targets: BTreeMap<String, Target>,
+    ignored: usize,
 }
 
 /// A listed manifest.
@@ -45,9 +46,18 @@ pub fn trusted(store: &dyn TrustedStore) -> Result<Trusted, TrustError> {
 
 impl Trusted {
     pub(crate) fn of(state: &State) -> Self {
-        let targets = state.targets.iter().flat_map(|targets| listed(&targets.signed)).collect();
+        let targets: BTreeMap<_, _> =
+            state.targets.iter().flat_map(|targets| listed(&targets.signed)).collect();
+        let signed = state.targets.as_ref().map_or(0, |targets| targets.signed.targets.len());
+        let ignored = signed.saturating_sub(targets.len());
         let root = &state.root.signed;
-        Self { versions: state.versions, dev: root::is_dev(root), root_end: files::end(root), targets }
+        Self {
+            versions: state.versions,
+            dev: root::is_dev(root),
+            root_end: files::end(root),
+            targets,
+            ignored,
+        }
     }
 
     /// Versions of the four roles.
@@ -84,6 +94,12 @@ impl Trusted {
         self.targets()
             .filter_map(|(name, target)| Some((revision(name)?, target)))
             .max_by_key(|(revision, _)| *revision)
+    }
+
+    /// Count of signed targets that no host can install, since no release has such a name or such a hash.
+    #[must_use]
+    pub const fn ignored(&self) -> usize {
+        self.ignored
     }
 
     /// All manifests by name, in order.

@@ -56,6 +56,8 @@ pub enum Fact {
     },
     /// A start of the committed release answered and is healthy.
     Ready(ReleaseId),
+    /// The start of the committed release could not give it its whole state; what is lost, in words.
+    StateLost(ReleaseId, String),
     /// The worker that answers callers ended.
     Died(ReleaseId, Problem),
     /// A start of the committed release failed.

@@ -59,6 +59,7 @@ mod recovery;
 mod release;
 mod service;
 mod settle;
+mod state;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,7 @@ pub use offer::{Generation, Offer, Target};
 pub use plugin::{DENIED_MAX, Denied, Plugin};
 pub use release::{BadReleaseId, Carry, Installed, Release, ReleaseId, StateVersions, is_one_way};
 pub use service::{BACKOFF_MAX_MS, BACKOFF_MIN_MS, DEATH_WINDOW_MS, DEATHS_MAX, Life, Service, Serving};
+pub use state::{Beginning, OnDisk, SavedState, Until};
 pub use status::{ServiceStatus, Status, TrialStatus, Verdict};
 pub use trial::{
     BUSY_TRIES_MAX, BUSY_WAIT_MS, FETCH_WAIT_MAX_MS, FETCH_WAIT_MS, HEALTHY_DEADLINE_MS, INTERRUPTIONS_MAX,

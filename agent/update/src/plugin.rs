@@ -82,6 +82,7 @@ impl Plugin {
             Fact::TimePassed => self.time_passed(now),
             Fact::Trial { serial, outcome } => self.outcome(now, serial, outcome),
             Fact::Ready(id) => self.ready(id),
+            Fact::StateLost(id, words) => self.state_lost(id, words),
             Fact::Died(id, problem) => self.died(now, id, problem),
             Fact::StartFailed(id, problem) => self.start_failed(now, id, problem),
             Fact::FilesLost(id, problem) => self.files_lost(now, id, problem),
@@ -186,7 +187,7 @@ impl Plugin {
         }
     }
 
-    fn note_lost(&mut self, lost: String) {
+    pub(crate) fn note_lost(&mut self, lost: String) {
         if let Some(trial) = self.trial.as_mut().filter(|_| !lost.is_empty()) {
             trial.lost = if trial.lost.is_empty() { lost } else { format!("{}; {lost}", trial.lost) };
         }
@@ -230,6 +231,7 @@ impl Plugin {
 
     /// The record of this is the commit.
     pub(crate) fn commit(&mut self, proof: Proof) {
+        self.tell_lost_on_trial();
         let Some(trial) = self.trial.take() else { return };
         let Trial { candidate: Some(candidate), offer, pause_us, lost, .. } = trial else { return };
         if let Some(floor) = candidate.floor.clone().filter(|floor| *floor <= candidate.release.version) {
@@ -248,6 +250,7 @@ impl Plugin {
     /// The trial ends; callers never noticed it.
     pub(crate) fn fail(&mut self, problem: Problem) {
         self.blame(&problem);
+        self.tell_lost_on_trial();
         let Some(trial) = self.trial.take() else { return };
         // Trust is judged while metadata arrives, and is part of verifying whichever step notices.
         let stage = if problem.fault == Fault::Trust { Stage::Verifying } else { trial.stage() };
@@ -268,6 +271,7 @@ impl Plugin {
     }
 
     pub(crate) fn went_back(&mut self, now: Time, answers: bool) {
+        self.tell_lost_on_trial();
         let Some(trial) = self.trial.take() else { return };
         let Step::RollingBack { failure, verdict } = trial.step.clone() else {
             self.trial = Some(trial);
@@ -282,7 +286,7 @@ impl Plugin {
     /// The way back broke off. The old release is started anew, in place of whatever stands there.
     fn strand(&mut self, now: Time) {
         if self.service.active().is_some_and(|active| active.state.has_state()) {
-            self.note_lost("the state: the way back broke off".to_owned());
+            self.note_lost("what came after the last saved state: the way back broke off".to_owned());
         }
         if let Some(Step::Switching(Switch::GivingUp(problem))) = self.trial.as_ref().map(|it| &it.step) {
             let problem = problem.as_ref().clone();
@@ -380,6 +384,7 @@ impl Plugin {
         let Service::Serving(serving) = &mut self.service else { return };
         let Some(previous) = serving.previous.take() else { return };
         serving.active = previous;
+        serving.lost.clear();
         serving.started(now, true);
         let next = format!("back on {}", serving.active.release);
         let offer = serving.offer.clone();

@@ -37,6 +37,12 @@ pub struct Serving {
     pub deaths: Vec<Time>,
     /// Deaths and failed starts in a row.
     pub restarts: u32,
+    /// What of its state the last start that lost some could not give it, in words; empty if nothing was lost.
+    #[serde(default)]
+    pub lost: String,
+    /// It was lost while a trial was under way, whose verdict has to tell it.
+    #[serde(default)]
+    pub lost_on_trial: bool,
 }
 
 /// How the committed release fares.
@@ -99,7 +105,16 @@ impl Service {
 impl Serving {
     /// A release that was just committed and answers.
     pub(crate) fn committed(active: Installed, previous: Option<Installed>, offer: Offer) -> Self {
-        Self { active, previous, offer, life: Life::Running, deaths: Vec::new(), restarts: 0 }
+        Self {
+            active,
+            previous,
+            offer,
+            life: Life::Running,
+            deaths: Vec::new(),
+            restarts: 0,
+            lost: String::new(),
+            lost_on_trial: false,
+        }
     }
 
     /// The agent starts: so does the release, at once. A new boot or a clean stop forgets old deaths.

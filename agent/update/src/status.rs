@@ -66,6 +66,8 @@ pub struct Status {
     pub denied: Vec<Denied>,
     /// What an operator on the host has ordered.
     pub local_override: Option<LocalOverride>,
+    /// What of its state the active release lost at a start, in words; empty if nothing was lost.
+    pub lost: String,
 }
 
 /// What callers meet.
@@ -145,6 +147,7 @@ impl Plugin {
             trial: self.trial_status(),
             denied: self.denied.clone(),
             local_override: self.local_override.clone(),
+            lost: self.service.serving().map(|serving| serving.lost.clone()).unwrap_or_default(),
         }
     }
 

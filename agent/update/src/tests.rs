@@ -2,5 +2,6 @@
 
 mod holding;
 mod host;
+mod keeping;
 mod properties;
 mod stories;

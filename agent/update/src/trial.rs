@@ -10,6 +10,8 @@ pub const HEALTHY_DEADLINE_MS: u64 = 300_000;
 pub const BUSY_TRIES_MAX: u32 = 5;
 /// Wait before the first further try of a switch, in milliseconds; it doubles.
 pub const BUSY_WAIT_MS: u64 = 500;
+/// Code of a switch that was given up because it would have cost a call.
+const SWAP_BUSY: &str = "SWAP_BUSY";
 /// So often a trial that was cut by a clean stop or a reboot begins anew.
 pub const INTERRUPTIONS_MAX: u32 = 1;
 /// Wait before the first further try of a fetch, in milliseconds; it doubles.
@@ -217,6 +219,8 @@ impl Trial {
     fn pausing(&self, now: Time, outcome: Outcome) -> Move {
         match outcome {
             Outcome::Saved { lost } => Move::Save(lost),
+            // An old release that can't give its state away would be asked for it, and perhaps end for it, each time.
+            Outcome::Failed(problem) if &*problem.code != SWAP_BUSY => Move::Fail(problem),
             Outcome::Failed(problem) => self.not_begun(now, problem),
             Outcome::Fetched | Outcome::Verified(_) | Outcome::Loaded | Outcome::Probed => Move::Stay,
             Outcome::Prepared | Outcome::Restored | Outcome::Activated | Outcome::Switched { .. } => {

@@ -49,6 +49,7 @@ pub(super) async fn publish(shared: &Shared, request: PublishRequest) -> Result<
     }
     expect(&before, request.expected.as_ref())?;
     let next = shared.published.verify(&request.targets, &request.snapshot, SystemTime::now()).await?;
+    taken_as_they_are(&request, &next)?;
     let releases = releases(shared, (&before, &next), &request.manifests).await?;
     let manifests = releases.iter().map(|row| row.manifest.clone()).collect();
     store_manifests(shared, manifests).await?;
@@ -123,6 +124,22 @@ fn check(request: &PublishRequest) -> Result<(), Explained> {
     validate::bytes("snapshot", &request.snapshot, METADATA_MAX)?;
     validate::count("manifests", request.manifests.len(), MANIFESTS_MAX)?;
     request.manifests.iter().try_for_each(|manifest| validate::bytes("manifests", manifest, MANIFEST_MAX))
+}
+
+/// Refuses files that verification passed over in favour of those that are current, and targets with names that no
+/// release has: hosts would ignore both without a word, and so a publisher would never learn of his mistake.
+fn taken_as_they_are(request: &PublishRequest, next: &Current) -> Result<(), Explained> {
+    for (field, sent, taken) in
+        [("targets", &request.targets, next.targets()), ("snapshot", &request.snapshot, next.snapshot())]
+    {
+        if sent != taken {
+            return Err(validate::invalid(field, "it is not what the snapshot or the timestamp names"));
+        }
+    }
+    match next.trusted().ignored() {
+        0 => Ok(()),
+        count => Err(validate::invalid("targets", format!("{count} of its targets can't be a release"))),
+    }
 }
 
 fn answer(shared: &Shared) -> Result<PublishResponse, Explained> {

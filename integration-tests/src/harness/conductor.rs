@@ -113,6 +113,18 @@ impl Conductor {
         self.wait_for(&format!("the end of {rollout} ({plugin} {})", order.release.version), ended).await
     }
 
+    /// Waits until the agent reports the trial of an order in one of these states.
+    ///
+    /// # Errors
+    /// It does not within a minute.
+    pub async fn reached(&self, plugin: &str, rollout: &str, states: &[HostState]) -> Result<TrialStatus> {
+        let reached = |host: &Host| {
+            let trial = host.plugins.get(plugin)?.trial.clone()?;
+            (trial.rollout_id == rollout && states.contains(&trial.state())).then_some(trial)
+        };
+        self.wait_for(&format!("{rollout} in {states:?}"), reached).await
+    }
+
     /// Gives an order and does not wait. Returns the rollout under which the agent reports it.
     pub fn tell(&self, order: &Order) -> String {
         let (highest, metadata) = {

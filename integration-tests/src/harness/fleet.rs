@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::{Duration, Instant},
@@ -47,6 +48,7 @@ pub struct Agent {
     pub process: Option<Process>,
     binaries: Binaries,
     folder: PathBuf,
+    runs_as: Option<(u32, PathBuf)>,
 }
 
 impl Fleet {
@@ -146,7 +148,13 @@ impl Fleet {
             name.trim_start_matches("host-"),
         );
         fs::write(folder.join("agent.toml"), text)?;
-        Ok(Agent { name: name.to_owned(), process: None, binaries: self.binaries.clone(), folder })
+        Ok(Agent {
+            name: name.to_owned(),
+            process: None,
+            binaries: self.binaries.clone(),
+            folder,
+            runs_as: None,
+        })
     }
 
     /// A path in the fleet's folder.
@@ -244,8 +252,21 @@ impl Agent {
         self.wait_ready()
     }
 
+    /// From its next start on the agent runs as this user and group, without further groups; `program` is a copy of
+    /// the agent that the user may execute. Its folder has to be the user's.
+    pub fn run_as(&mut self, user: u32, program: &Path) {
+        self.runs_as = Some((user, program.to_owned()));
+    }
+
     fn spawn(&mut self, more: &[&str]) -> Result<()> {
-        let mut command = Command::new(self.binaries.agent());
+        let mut command = match &self.runs_as {
+            Some((user, program)) => {
+                let mut command = Command::new(program);
+                command.uid(*user).gid(*user);
+                command
+            }
+            None => Command::new(self.binaries.agent()),
+        };
         command.args(["daemon", "--config"]).arg(self.config()).args(more);
         self.spawn_command(command)
     }
@@ -262,8 +283,18 @@ impl Agent {
 
     fn spawn_command(&mut self, mut command: Command) -> Result<()> {
         without_surroundings(&mut command);
-        self.process = Some(Process::start(&self.name, &mut command, &self.folder.join("agent.log"))?);
+        self.process = Some(Process::start(&self.name, &mut command, &self.log())?);
         Ok(())
+    }
+
+    pub(super) fn program(&self) -> PathBuf {
+        self.binaries.agent()
+    }
+
+    /// Where the agent logs.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("agent.log")
     }
 
     /// Waits until it says that it is ready.

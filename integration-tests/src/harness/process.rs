@@ -32,12 +32,15 @@ impl Process {
     /// The program can't be started.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let stderr = File::options().create(true).append(true).open(log).context("opening the log")?;
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .with_context(|| format!("starting {name}"))?;
+        Self::spawn(name, command.stdin(Stdio::null()).stderr(stderr), log)
+    }
+
+    /// The same with standard input and error as the command has them; it logs to `log` by itself.
+    ///
+    /// # Errors
+    /// The program can't be started.
+    pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {name}"))?;
         let pipe = child.stdout.take().context("standard output is piped")?;
         let (lines, stdout) = mpsc::channel();
         thread::spawn(move || {

@@ -3,6 +3,13 @@
 //! The library's constructor writes a line to the worker's log pipe. After an attack that line must be missing; the
 //! same library, pushed without the attack, leaves it.
 
+mod bytes;
+mod constructors;
+mod elf;
+mod metadata;
+mod stage;
+mod thief;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -219,7 +226,7 @@ fn switches(text: &str) -> Vec<&str> {
 }
 
 fn files_under(path: &Path) -> Result<Vec<PathBuf>> {
-    if path.is_file() {
+    if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();

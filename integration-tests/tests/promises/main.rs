@@ -18,6 +18,7 @@ mod pages;
 mod pushes;
 mod refusals;
 mod rest;
+mod restarts;
 mod state;
 mod useful;
 mod words;

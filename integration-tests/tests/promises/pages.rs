@@ -10,11 +10,12 @@ use anyhow::{Result, ensure};
 use fleetswap_integration_tests::harness::repository;
 
 /// Texts in UPPER_SNAKE that are no codes: variables, parts of ELF, states of the proto.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "CARGO_",
     "DT_",
     "FLEETSWAP_",
     "GLIBC_",
+    "LISTEN_",
     "OUT_DIR",
     "ROLLED_BACK",
     "ROLLING_BACK",

@@ -1,6 +1,6 @@
 //! Hostile, stale and damaged metadata, one rule a test.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use fleetswap_trust::{
     Bundle, Digest, Policy, StoreError, Stored, TrustError, TrustedStore, Versions, trusted, update,
@@ -283,6 +283,42 @@ async fn hostile_json_is_malformed() {
     }
 }
 
+/// Honest targets of the same size are the measure, and the best of some tries: a try is disturbed by whatever else the
+/// machine does.
+#[tokio::test]
+async fn hostile_json_takes_no_longer_than_honest_metadata_of_its_size() {
+    const TRIES: usize = 3;
+    let mut repo = Repo::new();
+    for number in 0..2_000 {
+        repo.listed[format!("clock-1.0.{number}-r1.json")] = listed(b"manifest");
+    }
+    let honest = repo.files();
+    let size = honest.targets.len();
+    let keys = (0..size).map(|key| format!("\"{key}\":0")).collect::<Vec<_>>().join(",");
+    let shapes = [
+        format!("{{\"signatures\":[],\"signed\":{{{}}}}}", &keys[..keys[..size].rfind(',').unwrap()]),
+        format!("{{\"signatures\":[],\"signed\":{{\"x\":{}", "[".repeat(size)),
+        format!("{{\"signatures\":[],\"signed\":{{\"x\":{}", "{\"x\":".repeat(size / 5)),
+        format!("{{\"signatures\":[],\"signed\":{{\"version\":{}", "9".repeat(size)),
+    ];
+    let mut honest_time = Duration::MAX;
+    for _ in 0..TRIES {
+        let (host, started) = (Host::new(&repo.root()), Instant::now());
+        host.offer(&bundle(&honest, &[]), repo.now).await.unwrap();
+        honest_time = honest_time.min(started.elapsed());
+    }
+    for bomb in shapes {
+        let files = Files { timestamp: bomb.as_bytes().to_vec(), ..repo.files() };
+        let (host, mut time) = (Host::new(&repo.root()), Duration::MAX);
+        for _ in 0..TRIES {
+            let started = Instant::now();
+            assert_eq!(host.refusal(&bundle(&files, &[]), repo.now).await, "TRUST_MALFORMED");
+            time = time.min(started.elapsed());
+        }
+        assert!(time <= honest_time, "{:.60}: {time:?}, honest metadata takes {honest_time:?}", bomb);
+    }
+}
+
 #[tokio::test]
 async fn names_that_no_release_has_are_not_listed() {
     let mut repo = Repo::new();
@@ -294,6 +330,7 @@ async fn names_that_no_release_has_are_not_listed() {
     let host = Host::new(&repo.root());
     let trusted = host.offer(&bundle(&repo.files(), &[]), repo.now).await.unwrap();
     assert_eq!(trusted.targets().map(|(name, _)| name).collect::<Vec<_>>(), [NAME]);
+    assert_eq!(trusted.ignored(), names.len());
     repo.listed["../x.json"] = listed(b"manifest");
     repo.bump();
     let trusted = host.offer(&bundle(&repo.files(), &[]), repo.now).await;
@@ -348,6 +385,26 @@ async fn a_refused_update_under_a_wild_clock_leaves_no_trace() {
     let offer = bundle(&repo.files(), &[]);
     assert_eq!(host.refusal(&offer, repo.now + 3650 * DAY).await, "TRUST_EXPIRED_ROOT");
     host.offer(&offer, repo.now).await.unwrap();
+}
+
+/// A timestamp lasts a day: that bounds how far ahead a clock can be believed, and so how long its mistake lasts.
+#[tokio::test]
+async fn a_clock_that_was_ahead_once_is_believed_for_a_day_at_most_and_forgiven_after_it() {
+    let repo = Repo::new();
+    let offer = bundle(&repo.files(), &[]);
+    let host = updated(&repo).await;
+    for ahead in [25 * HOUR, 3650 * DAY] {
+        assert!(host.offer(&offer, repo.now + ahead).await.is_err());
+        host.offer(&offer, repo.now).await.unwrap();
+    }
+    host.offer(&offer, repo.now + 23 * HOUR).await.unwrap();
+    let error = host.offer(&offer, repo.now).await.unwrap_err();
+    assert_eq!((error.code(), error.is_host_fault()), ("TRUST_CLOCK", true));
+    assert!(error.fix().contains("wait, a day at most"), "{}", error.fix());
+    assert!(trusted(&host).unwrap().release(NAME).is_some(), "what was accepted still counts for what runs");
+    let mut later = Repo { now: repo.now + 23 * HOUR, ..repo };
+    later.bump();
+    host.offer(&bundle(&later.files(), &[]), later.now - HOUR / 12).await.unwrap();
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ fn repeatable() -> impl Strategy<Value = Fact> {
         Just(Fact::TimePassed),
         Just(Fact::SlotGranted),
         (1_u8..6).prop_map(|n| Fact::Ready(release(n).id)),
+        (1_u8..6).prop_map(|n| Fact::StateLost(release(n).id, "its state".into())),
         (target(), any::<bool>()).prop_map(told),
         local_order(false),
         well.prop_map(|outcome| Fact::Trial { serial: 0, outcome }),
@@ -65,7 +66,7 @@ fn as_of(host: &Host, fact: Fact) -> Fact {
         Fact::Trial { outcome, .. } => {
             Fact::Trial { serial: host.plugin.trial_serial().unwrap_or_default(), outcome }
         }
-        Fact::TimePassed | Fact::SlotGranted | Fact::Ready(_) => fact,
+        Fact::TimePassed | Fact::SlotGranted | Fact::Ready(_) | Fact::StateLost(..) => fact,
         Fact::Started { .. } | Fact::Died(..) | Fact::StartFailed(..) | Fact::FilesLost(..) => fact,
         Fact::Held { .. } | Fact::OrderedBack { .. } | Fact::Released => fact,
     }

@@ -64,7 +64,10 @@ fn a_way_back_that_breaks_off_ends_the_trial_and_the_old_release_is_started_anew
     host.run_to(Stage::Probation);
     host.fail(Fault::Release, "HEALTH_FAILED");
     assert_eq!((host.run_honestly(), host.code().as_str()), (Stage::RolledBack, "HEALTH_FAILED"));
-    assert_eq!(host.plugin.status().trial.unwrap().lost, "the state: the way back broke off");
+    assert_eq!(
+        host.plugin.status().trial.unwrap().lost,
+        "what came after the last saved state: the way back broke off"
+    );
     assert!(matches!(host.plugin.work().serve, Serve::Start { release: it, .. } if it.release == release(2)));
 }
 
@@ -248,6 +251,18 @@ fn a_busy_switch_is_tried_again_and_then_given_up_without_blame() {
     host.fail(Fault::Host, "SWAP_BUSY");
     assert_eq!((host.stage(), host.fault()), (Stage::Rejected, Some(Fault::Host)));
     assert!(host.plugin.status().denied.is_empty());
+}
+
+/// Each further try could end its worker, and with it the state.
+#[test]
+fn an_old_release_that_can_not_give_its_state_away_is_asked_for_it_once() {
+    for code in ["SAVE_STATE_FAILED", "DEACTIVATE_FAILED", "WORKER_DIED"] {
+        let mut host = paused(|task| matches!(task, Task::Pause(_)));
+        host.fail(Fault::Host, code);
+        assert_eq!((host.stage(), host.code().as_str()), (Stage::Rejected, code));
+        assert_eq!((host.fault(), host.active()), (Some(Fault::Host), Some(release(2))));
+        assert!(host.plugin.status().denied.is_empty());
+    }
 }
 
 #[test]

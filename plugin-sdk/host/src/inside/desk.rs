@@ -14,9 +14,11 @@ use std::{
 const QUICK_MAX: Duration = Duration::from_micros(50);
 /// How long a pool thread keeps the duty while it runs a call, at least; twice as long at most.
 const TICK: Duration = Duration::from_millis(1);
-/// What a call that was not quick adds to the suspicion that the next one isn't, and one that lost its thread the duty
-/// once more; a quick one takes 1 away.
-const SLOW_COUNTS: u32 = 8;
+/// What a call that was not quick adds to the suspicion that the next one isn't; a quick one takes 1 away. On a machine
+/// with much to do, one in five quick calls may well be held up.
+const SLOW_COUNTS: u32 = 2;
+/// What a call adds that lost its thread the duty.
+const STUCK_COUNTS: u32 = 8;
 /// Most suspicion, with which a worker begins.
 const SUSPICION_MAX: u32 = 64;
 /// Beyond this, calls are not thought quick. More than one stray call that the machine held up comes to.
@@ -41,6 +43,8 @@ struct State<J> {
     jobs: VecDeque<J>,
     /// Pool threads that wait for work, those included that were just woken.
     idle: usize,
+    /// Pool threads that were woken and have not got the lock yet.
+    woken: usize,
     /// Somebody is on duty, for this term.
     held: bool,
     term: u64,
@@ -55,11 +59,10 @@ struct State<J> {
 }
 
 /// Whom to wake, once the lock is free: whoever wakes wants it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wake {
-    Nobody,
-    Pool,
-    Reader,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wake {
+    pool: usize,
+    reader: bool,
 }
 
 /// A pool thread's claim to the duty; it may have been taken from it.
@@ -82,6 +85,7 @@ impl<J> Desk<J> {
         let state = State {
             jobs: VecDeque::new(),
             idle: 0,
+            woken: 0,
             held: false,
             term: 0,
             runs: false,
@@ -109,7 +113,7 @@ impl<J> Desk<J> {
             } else {
                 state.held &= !on_duty;
                 *seat = Seat(None);
-                state.next_hand()
+                state.hands()
             };
             let more = quick && !state.jobs.is_empty();
             drop(state);
@@ -130,6 +134,7 @@ impl<J> Desk<J> {
             state.idle += 1;
             state = self.pool.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
+            state.woken = state.woken.saturating_sub(1);
         }
     }
 
@@ -170,7 +175,7 @@ impl<J> Desk<J> {
             let same = before == (state.term, state.turns);
             if same && state.held && state.runs && waited.1.timed_out() {
                 state.relieve();
-                let wake = state.next_hand();
+                let wake = state.hands();
                 drop(state);
                 relieved();
                 self.wake(wake);
@@ -187,16 +192,17 @@ impl<J> Desk<J> {
         let mut state = self.lock();
         state.jobs.extend(jobs);
         state.held = false;
-        let wake = state.next_hand();
+        let wake = state.hands();
         drop(state);
         self.wake(wake);
     }
 
     fn wake(&self, whom: Wake) {
-        match whom {
-            Wake::Nobody => {}
-            Wake::Pool => self.pool.notify_one(),
-            Wake::Reader => self.reader.notify_one(),
+        for _ in 0..whom.pool {
+            self.pool.notify_one();
+        }
+        if whom.reader {
+            self.reader.notify_one();
         }
     }
 
@@ -218,40 +224,43 @@ impl<J> State<J> {
 
     fn relieve(&mut self) {
         (self.held, self.runs) = (false, false);
-        self.suspect();
+        self.suspect(STUCK_COUNTS);
     }
 
     fn learn(&mut self, took: Duration) {
         if took > QUICK_MAX {
-            return self.suspect();
+            return self.suspect(SLOW_COUNTS);
         }
         self.suspicion = self.suspicion.saturating_sub(1);
         self.pace = (self.pace * (PACE_WEIGHT - 1) + took) / PACE_WEIGHT;
     }
 
-    fn suspect(&mut self) {
-        self.suspicion = (self.suspicion + SLOW_COUNTS).min(SUSPICION_MAX);
+    fn suspect(&mut self, counts: u32) {
+        self.suspicion = (self.suspicion + counts).min(SUSPICION_MAX);
     }
 
-    /// Who takes the next call or the duty; that one looks after what is left then.
-    fn next_hand(&self) -> Wake {
-        match (self.jobs.is_empty(), self.held) {
-            (true, true) => Wake::Nobody,
-            _ if self.idle > 0 => Wake::Pool,
-            (_, false) => Wake::Reader,
-            (false, true) => Wake::Nobody,
-        }
+    /// Those who take the calls that wait, and the duty. All at once: on a machine with much to do, each that had to wake
+    /// the next one would first wait for its own turn.
+    fn hands(&mut self) -> Wake {
+        let pool = self.free_of_pool(self.jobs.len() + usize::from(!self.held));
+        Wake { pool, reader: !self.held && self.idle == 0 }
     }
 
     /// Who is needed beside a thread on duty that runs a quick call.
-    fn helper(&self) -> Wake {
+    fn helper(&mut self) -> Wake {
         let waits = u32::try_from(self.jobs.len()).unwrap_or(u32::MAX);
-        match () {
-            // Without its eye on the call, nobody would read on if it never returned.
-            () if self.reader_sleeps => Wake::Reader,
-            () if self.idle > 0 && self.pace.saturating_mul(waits) > BACKLOG_MAX => Wake::Pool,
-            () => Wake::Nobody,
-        }
+        let much = self.pace.saturating_mul(waits) > BACKLOG_MAX;
+        let pool = if much { self.free_of_pool(1) } else { 0 };
+        // Without its eye on the call, nobody would read on if it never returned.
+        Wake { pool, reader: self.reader_sleeps }
+    }
+
+    /// How many to wake, so that so many come.
+    fn free_of_pool(&mut self, wanted: usize) -> usize {
+        let free = self.idle.saturating_sub(self.woken);
+        let pool = wanted.saturating_sub(self.woken).min(free);
+        self.woken += pool;
+        pool
     }
 }
 
@@ -300,12 +309,17 @@ mod tests {
     }
 
     #[test]
-    fn one_call_that_was_held_up_changes_nothing_and_a_slow_plugin_is_known_by_its_third() {
+    fn calls_that_are_held_up_now_and_then_change_nothing_and_a_slow_plugin_is_soon_known() {
         let (desk, mut seat) = quick_desk();
-        for slow_calls in 1..=3 {
-            assert_eq!(desk.next(&mut seat, Some(QUICK_MAX * 2)), Task::Read);
-            assert_eq!(desk.lock().suspicion <= SUSPICION_QUICK, slow_calls < 3);
+        for call in 0..1_000 {
+            let took = if call % 5 == 0 { Some(QUICK_MAX * 2) } else { QUICK };
+            assert_eq!(desk.next(&mut seat, took), Task::Read);
+            assert!(desk.lock().suspicion <= SUSPICION_QUICK);
         }
+        for _ in 0..10 {
+            assert_eq!(desk.next(&mut seat, Some(QUICK_MAX * 2)), Task::Read);
+        }
+        assert!(desk.lock().suspicion > SUSPICION_QUICK);
     }
 
     #[test]
@@ -315,13 +329,27 @@ mod tests {
             assert_eq!(desk.next(&mut seat, Some(QUICK_MAX)), Task::Read);
         }
         let mut state = desk.lock();
-        state.idle = 1;
+        state.idle = 4;
         state.jobs.extend([1, 2]);
-        assert_eq!(state.helper(), Wake::Nobody);
+        assert_eq!(state.helper(), Wake::default());
+        (state.reader_sleeps, state.idle) = (true, 4);
         state.jobs.push_back(3);
-        assert_eq!(state.helper(), Wake::Pool);
-        state.reader_sleeps = true;
-        assert_eq!(state.helper(), Wake::Reader, "the first who is needed");
+        assert_eq!(state.helper(), Wake { pool: 1, reader: true });
+        assert_eq!(state.helper().pool, 0, "one is on its way");
+    }
+
+    #[test]
+    fn for_calls_that_may_be_slow_all_who_are_needed_are_woken_at_once() {
+        let desk = Desk::new();
+        let mut state = desk.lock();
+        state.idle = 4;
+        state.jobs.extend([1, 2]);
+        assert_eq!(state.hands(), Wake { pool: 3, reader: false }, "two for the calls, one for the duty");
+        state.jobs.extend([3, 4]);
+        assert_eq!(state.hands().pool, 1, "three are on their way, and there are no more");
+        assert_eq!(state.hands(), Wake::default());
+        state.idle = 0;
+        assert!(state.hands().reader);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Notes, as bytes of a `PT_NOTE` segment.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// One note in the layout of the ELF gABI.
@@ -92,4 +94,17 @@ fn a_note_that_runs_out_of_its_segment_is_not_read() {
         assert!(find(&whole[..end]).is_err(), "{end}");
     }
     assert_eq!(Note::find([(&whole[..], 3 << 60)]), Err(NoteError::Missing));
+}
+
+proptest! {
+    #[test]
+    fn any_segment_is_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), align in any::<u64>()) {
+        let _ = Note::find([(bytes.as_slice(), align)]);
+    }
+
+    #[test]
+    fn any_description_is_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Note::parse(&bytes);
+        let _ = Note::parse(&[b"1.0\0clock\0", bytes.as_slice()].concat());
+    }
 }
