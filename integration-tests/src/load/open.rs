@@ -358,7 +358,8 @@ mod tests {
     fn calls_differ_in_length_of_work_body_and_door() {
         let calls: Vec<Call> = (0..2_000).map(|sequence| Call::of(sequence, 2)).collect();
         let work: BTreeSet<Duration> = calls.iter().map(|call| call.work).collect();
-        assert_eq!(work.first().zip(work.last()).map(|(a, b)| (a.as_millis(), b.as_millis())), Some((5, 50)));
+        let (least, most) = (Duration::from_millis(WORK_MS.0), Duration::from_millis(WORK_MS.1));
+        assert!(work.len() > 20 && work.iter().all(|work| (least..=most).contains(work)), "{work:?}");
         assert!(calls.iter().any(|call| call.body.len() == BODY_MAX));
         assert!(calls.iter().any(|call| call.is_new) && calls.iter().any(|call| !call.is_new));
         assert!(calls.iter().any(|call| call.door == 0) && calls.iter().any(|call| call.door == 1));

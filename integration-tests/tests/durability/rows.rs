@@ -83,8 +83,6 @@ pub(crate) const ROWS: &[Row] = &[
     row("manifest", &["sync-at-start"], "", (Committed, Committed)),
     row("blob", &["sync-at-start"], "", (Committed, Committed)),
     row("saved-state", &["sync-at-start"], "", (Committed, Committed)),
-    // A release without state has none to keep.
-    row("saved-state", &["remove"], "", (Committed, Committed)),
     row("host-record-a", REPLACED, "", (Committed, Committed)),
     row("host-record-b", REPLACED_LAST, "", (Committed, Committed)),
     // What it is told is not accepted before it is kept, and kept a second later.

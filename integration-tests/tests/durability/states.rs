@@ -14,6 +14,8 @@ use crate::common::{failpoints, hits};
 /// What is done to keep a state.
 const KEPT: [&str; 4] =
     ["saved-state.write", "saved-state.sync", "saved-state.rename", "saved-state.sync-folder"];
+/// What is done where a plugin is new, or gone.
+const REMOVED: &str = "saved-state.remove";
 /// Counted before the state is kept for the first time.
 const BEFORE: u64 = 3;
 /// How long a call may take.
@@ -21,7 +23,7 @@ const CALL_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// The failpoints that are tried here.
 pub(crate) fn points() -> BTreeSet<String> {
-    KEPT.map(str::to_owned).into()
+    KEPT.into_iter().chain([REMOVED]).map(str::to_owned).collect()
 }
 
 #[test]
@@ -56,7 +58,6 @@ fn a_state_that_can_not_be_kept_leaves_the_one_before_and_the_loss_is_told() -> 
     for ((point, action), agent) in cases.iter().zip(&mut fleet.agents) {
         agent.start()?;
         let value = count(agent, &runtime, "value")?;
-        let lost = state_lost(agent)?;
         // Renamed, it is there for a kill; and a short write goes on.
         let is_whole = action == "short" || (point == "saved-state.sync-folder" && action == "kill");
         let may_be_whole = is_whole || point == "saved-state.sync-folder";
@@ -65,7 +66,47 @@ fn a_state_that_can_not_be_kept_leaves_the_one_before_and_the_loss_is_told() -> 
             wanted.contains(&value) || (may_be_whole && value == BEFORE + 1),
             "{point}:{action}: the counter is at {value}"
         );
-        ensure!(lost.is_empty() == (value == BEFORE + 1), "{point}:{action}: at {value} it says `{lost}`");
+        if value == BEFORE {
+            // Callers are let in first.
+            eventually("the loss is told", || Ok((!state_lost(agent)?.is_empty()).then_some(())))?;
+        } else {
+            ensure!(state_lost(agent)?.is_empty(), "{point}:{action}: nothing is lost, and it says so");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_state_that_can_not_be_removed_keeps_no_release_from_being_installed() -> Result<()> {
+    let (binaries, runtime) = (Binaries::find()?, Runtime::new()?);
+    let failing = binaries.agent_with_failpoints()?;
+    let listed = failpoints(&failing)?.into_iter().find(|(name, _)| name == REMOVED);
+    let (_, actions) = listed.context("it is a failpoint")?;
+    let actions: Vec<String> = actions.into_iter().filter(|action| action != "hold").collect();
+    let options = FleetOptions { agents: actions.len(), ..FleetOptions::default() };
+    let mut fleet = Fleet::start(&binaries, &options)?;
+    for (action, agent) in actions.iter().zip(&mut fleet.agents) {
+        agent.kill();
+        agent.spawn_as(&failing, &[("FLEETSWAP_TEST_FAILPOINT", &format!("{REMOVED}:{action}"))])?;
+        agent.wait_ready()?;
+    }
+    let counter = binaries.example("counter", "1.0.0")?;
+    for agent in &fleet.agents {
+        // The first one to be offered it is the canary, and may be the one that is killed: each is offered it by itself.
+        let hosts = format!("name={}", agent.name);
+        let pace = ["--min-healthy-time", "50ms", "--health-interval", "20ms", "--detach", "--hosts", &hosts];
+        fleet.push(&counter, &pace)?.expect(0)?;
+    }
+    for (action, agent) in actions.iter().zip(&mut fleet.agents) {
+        let log = agent.log();
+        eventually("the failpoint is hit", || Ok((hits(&log, REMOVED) >= 1).then_some(())))?;
+        if action == "kill" {
+            agent.kill();
+            agent.start()?;
+        }
+    }
+    for agent in &fleet.agents {
+        ensure!(count(agent, &runtime, "increment")? == 1, "{} does not start anew", agent.name);
     }
     Ok(())
 }
