@@ -100,16 +100,15 @@ fn wave(world: &mut World, candidate: &Published, cases: &[Case], runtime: &Runt
     for (case, agent) in cases.iter().zip(&mut world.fleet.agents) {
         agent.spawn_as(&failing, &[("FLEETSWAP_TEST_FAILPOINT", &case.name())])?;
     }
-    let World { fleet, operator, .. } = world;
+    let World { fleet, operator, shipped, .. } = world;
     eventually("each host has failed or finished", || {
         let ended = operator.ended(&rollouts)?;
         let mut agents = fleet.agents.iter_mut().zip(ended);
         Ok(agents.all(|(agent, ended)| ended || has_ended(agent)).then_some(()))
     })?;
     fleet.agents.iter_mut().for_each(Agent::kill);
-    for agent in &mut fleet.agents {
-        agent.start()?;
-    }
+    fleet.agents.iter_mut().try_for_each(|agent| agent.spawn_as(shipped, &[]))?;
+    fleet.agents.iter().try_for_each(Agent::wait_ready)?;
     operator.wait_for(&rollouts)?;
     let mut wrong = Vec::new();
     for (index, case) in cases.iter().enumerate() {

@@ -29,6 +29,7 @@ pub(crate) struct World {
     pub(crate) fleet: Fleet,
     pub(crate) operator: Operator,
     pub(crate) failing: PathBuf,
+    pub(crate) shipped: PathBuf,
     minor: u32,
 }
 
@@ -46,7 +47,7 @@ impl World {
         let failing = binaries.agent_with_failpoints()?;
         let fleet = Fleet::start(&binaries, &FleetOptions { agents: hosts, agent_config: String::new() })?;
         let operator = Operator::of(&fleet)?;
-        let mut world = Self { fleet, operator, failing, minor: 0 };
+        let mut world = Self { fleet, operator, failing, shipped: binaries.agent(), minor: 0 };
         let first = world.publish(&[])?;
         let rollouts = world.push_to_all(&first)?;
         world.operator.wait_for(&rollouts)?;

@@ -164,6 +164,9 @@ fn fails(fleet: &mut Fleet, program: &Path, case: &Case, plugin: &Plugin, runtim
     ensure!(case.at == Where::Publisher || hits(&log, &case.point) > before, "it was not hit");
     fleet.controller = None;
     fleet.start_controller()?;
+    // Its link would wait longer and longer for a controller that comes and goes.
+    fleet.agents[0].kill();
+    fleet.agents[0].start()?;
     is_usable(fleet, plugin, runtime)
 }
 

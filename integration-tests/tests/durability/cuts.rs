@@ -2,11 +2,12 @@
 //!
 //! Each host is held in a step; its boot id is faked.
 
-use std::process::ExitStatus;
+use std::{path::PathBuf, process::ExitStatus};
 
 use anyhow::{Context, Result, ensure};
-use fleetswap_integration_tests::harness::{Agent, eventually};
+use fleetswap_integration_tests::harness::{Agent, eventually, signal};
 use fleetswap_proto::v1::{Fault, HostState};
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
 use crate::common::{PLUGIN, Published, World, active, hits, is_whole, status};
@@ -68,22 +69,34 @@ fn cut_all(world: &mut World, cut: Cut, runtime: &Runtime) -> Result<()> {
         agent.kill();
         rollouts.push(world.operator.push(PLUGIN, &agent.name, &candidate(step).manifest, 0)?);
     }
-    let point = |step: usize| format!("update.{}", STEPS[step]);
+    let point = |step: &str| format!("update.{step}");
     let agents = &mut world.fleet.agents;
     let times = if cut == Cut::StopTwice { 2 } else { 1 };
     for time in 0..times {
-        for (step, agent) in agents.iter_mut().enumerate() {
-            let before = hits(&agent.folder().join("agent.log"), &point(step));
+        let logs: Vec<PathBuf> = agents.iter().map(|agent| agent.folder().join("agent.log")).collect();
+        let before: Vec<usize> = logs.iter().zip(STEPS).map(|(log, step)| hits(log, &point(step))).collect();
+        for (step, agent) in STEPS.iter().zip(agents.iter_mut()) {
             let held = format!("{}:hold", point(step));
             let environment =
                 [("FLEETSWAP_TEST_FAILPOINT", held.as_str()), ("FLEETSWAP_TEST_BOOT_ID", "boot-1")];
             agent.spawn_as(&failing, &environment)?;
-            // The way back is over for good after the first cut.
-            let is_over = time > 0 && step == GO_BACK;
-            eventually(&format!("{} is held at {}", agent.name, point(step)), || {
-                let now = hits(&agent.folder().join("agent.log"), &point(step));
-                Ok((now > before || is_over).then_some(()))
-            })?;
+        }
+        eventually("each host is held in its step", || {
+            let is_held = |step: usize| {
+                // The way back is over for good after the first cut.
+                let is_over = time > 0 && step == GO_BACK;
+                is_over || hits(&logs[step], &point(STEPS[step])) > before[step]
+            };
+            let not_yet: Vec<&str> =
+                (0..STEPS.len()).filter(|it| !is_held(*it)).map(|it| STEPS[it]).collect();
+            ensure!(not_yet.is_empty(), "not held: {not_yet:?}");
+            Ok(Some(()))
+        })?;
+        // All at once: one that holds a step that must come to its end takes its whole time.
+        for agent in agents.iter() {
+            if matches!(cut, Cut::Stop | Cut::StopTwice) {
+                signal(agent.process.as_ref().context("it runs")?.pid(), Signal::TERM)?;
+            }
         }
         for agent in agents.iter_mut() {
             end(agent, cut)?;
@@ -99,10 +112,10 @@ fn cut_all(world: &mut World, cut: Cut, runtime: &Runtime) -> Result<()> {
         let found = (host.state(), host.failure.map(|failure| (failure.fault(), failure.code)));
         let gives_up = cut == Cut::StopTwice && (BEFORE_LOADING..GO_BACK).contains(&step);
         let attempts = if gives_up { 2 } else { 1 };
-        ensure!(host.attempt == attempts, "{}: {} attempts, not {attempts}", point(step), host.attempt);
+        ensure!(host.attempt == attempts, "{}: {} attempts, not {attempts}", STEPS[step], host.attempt);
         let agent = &world.fleet.agents[step];
         check(agent, (cut, step), found, (&old[step], candidate(step)), runtime)
-            .with_context(|| point(step))?;
+            .with_context(|| STEPS[step])?;
     }
     Ok(())
 }
@@ -110,7 +123,7 @@ fn cut_all(world: &mut World, cut: Cut, runtime: &Runtime) -> Result<()> {
 fn end(agent: &mut Agent, cut: Cut) -> Result<()> {
     match cut {
         Cut::Stop | Cut::StopTwice => {
-            let ended = agent.process.as_mut().context("it runs")?.stop()?;
+            let ended = agent.process.as_mut().context("it runs")?.wait()?;
             ensure!(ExitStatus::success(&ended), "{} did not end in order: {ended}", agent.name);
         }
         Cut::Reboot | Cut::Kill => agent.kill(),

@@ -16,7 +16,9 @@ fn fleet_with_its_own_binary() -> Result<(Fleet, PathBuf)> {
     let mut fleet = fleet(0)?;
     let mut agent = fleet.add_agent("host-1", "")?;
     let program = fleet.path("agent-of-its-own");
-    fs::copy(Binaries::find()?.agent(), &program)?;
+    // By a process of its own: while this one has a file open for writing, another test's fork may hold it open longer.
+    let copied = Command::new("cp").arg(Binaries::find()?.agent()).arg(&program).status()?;
+    ensure!(copied.success(), "cp ended with {copied}");
     let mut command = Command::new(&program);
     command.args(["daemon", "--config"]).arg(agent.config());
     let process = Process::start("host-1", &mut command, &agent.folder().join("agent.log"))?;
