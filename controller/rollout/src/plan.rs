@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Assignment, Desired, Elapsed, Fleet, Generation, Host, HostId, Member, Progress, Release, Rollout,
-    RolloutId, SkipReason, Spec, Waiting,
+    RolloutId, RolloutState, SkipReason, Spec, Waiting,
 };
 use draft::{Draft, Role};
 use sheet::Sheet;
@@ -136,6 +136,9 @@ pub fn plan(fleet: &Fleet, rollouts: &[Rollout], now: Elapsed) -> Plan {
     }
     for draft in drafts.iter_mut().filter(|draft| draft.role == Role::Unfinished) {
         advance::advance(draft, &mut sheet);
+        if draft.progress.state == RolloutState::Succeeded {
+            observe::gone_back(draft, &mut sheet);
+        }
         sheet.claim(draft);
     }
     for draft in drafts.iter_mut().filter(|draft| draft.role == Role::CatchUp) {

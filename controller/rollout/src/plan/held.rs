@@ -10,7 +10,7 @@ pub(super) fn passed_over(draft: &Draft<'_>, member: &Member, host: &Host) -> Op
     let plugin = &draft.base.spec.key.plugin;
     let skip = host.takes_nothing(plugin)?;
     let is_out = match member.state {
-        HostState::Committed => has_left(draft, host, &skip),
+        HostState::Committed => draft.role == Role::CatchUp && has_left(draft, host, &skip),
         HostState::Skipped | HostState::Pending | HostState::Rejected | HostState::RolledBack => false,
         HostState::Lost => false,
         HostState::Offered
@@ -32,7 +32,14 @@ fn has_left(draft: &Draft<'_>, host: &Host, skip: &SkipReason) -> bool {
     let spec = &draft.base.spec;
     let reported = host.reported(&spec.key.plugin);
     let elsewhere = reported.is_some_and(|it| !it.on_trial() && it.active != spec.to);
-    matches!(skip, SkipReason::Held(_)) && elsewhere && draft.role == Role::CatchUp
+    matches!(skip, SkipReason::Held(_)) && elsewhere
+}
+
+/// A host that has left a rollout which succeeds in this very plan.
+pub(super) fn left(draft: &Draft<'_>, member: &Member, host: &Host) -> Option<Member> {
+    let skip = host.takes_nothing(&draft.base.spec.key.plugin)?;
+    let is_out = member.state == HostState::Committed && has_left(draft, host, &skip);
+    is_out.then(|| Member { state: HostState::Skipped, skip: Some(skip), ..member.clone() })
 }
 
 fn ends_open_offer(draft: &Draft<'_>, member: &Member, host: &Host) -> bool {

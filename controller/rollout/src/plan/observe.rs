@@ -39,6 +39,19 @@ pub(super) fn answers(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>) {
     }
 }
 
+/// Hosts that have left a rollout which has just succeeded: its end is no reason to wait for another plan.
+pub(super) fn gone_back(draft: &mut Draft<'_>, sheet: &mut Sheet<'_>) {
+    let left = draft.members().filter_map(|(id, member)| {
+        let host = sheet.fleet.hosts.get(id)?;
+        Some((id.clone(), held::left(draft, member, host)?))
+    });
+    let left: Vec<(HostId, Member)> = left.collect();
+    for (id, member) in left {
+        draft.restore(sheet, &id, &member);
+        draft.changed.insert(id, member);
+    }
+}
+
 /// An offer is taken back as well where the host has been told something else since: another rollout has learned that
 /// the host runs its release.
 pub(super) fn overruled(draft: &mut Draft<'_>, sheet: &Sheet<'_>) {
